@@ -1,0 +1,195 @@
+// The type of everything the native addon exports, and its loader. Token ids in, token ids out: texts, files, prompts and
+// hashes are TypeScript's business. All model state belongs to the engine's own thread; nothing here blocks on it.
+
+import { createRequire } from 'node:module';
+import { EngineError, toEngineError } from './errors';
+import { assetPath } from './assets';
+
+export type Activations = 'fp32' | 'int8';
+export type TailStart = 'prefix' | 'empty';
+
+/** Highest first, as design section 4 orders them. */
+export const priorities = ['completion', 'decode', 'prefill', 'edit', 'ingest'] as const;
+export type Priority = (typeof priorities)[number];
+
+export interface LoadOptions {
+  readonly modelDir: string;
+  readonly activations: Activations;
+  /** Threads of the engine, its own included; at least 1. */
+  readonly threads: number;
+  /** Folder of the segment files; absent: nothing is kept on disk and segments stay in memory. */
+  readonly segmentsDir?: string;
+}
+
+export interface ModelInfo {
+  readonly vocabSize: number;
+  readonly hiddenSize: number;
+  readonly nLayers: number;
+  readonly sparseLayers: readonly number[];
+  readonly nKvHeads: number;
+  readonly headDim: number;
+  readonly eosTokenIds: readonly number[];
+  /** Name of the operator table in use: 'reference', 'portable', 'avx2', 'neon', … */
+  readonly backend: string;
+  /** Revision, family and stored form: enters every segment's address. Example: 'cpu.1.kv8'. */
+  readonly numerics: string;
+  readonly weightBytes: number;
+}
+
+/** A unit of work on the engine thread. Cancelling rejects `done` with code 'cancelled' within one step. */
+export interface Job<T> {
+  readonly done: Promise<T>;
+  cancel(): void;
+}
+
+export interface SegmentInput {
+  /** 64 hex digits: the segment's address, and its file's name. */
+  readonly key: string;
+  /** Header and text; the prefix is not repeated. */
+  readonly tokens: Int32Array;
+  /** How many leading tokens are the header. */
+  readonly headerTokens: number;
+}
+
+export interface EncodeResult {
+  /** Handle of each segment, in the order given. */
+  readonly handles: Int32Array;
+  /** Tokens that were run through the model (0 for those already in memory). */
+  readonly encodedTokens: number;
+  readonly seconds: number;
+}
+
+export interface OpenResult {
+  /** Handle of each key, −1 where no sound file is there. */
+  readonly handles: Int32Array;
+  /** Keys whose file was damaged; it was set aside under the same name with `.damaged` behind it. */
+  readonly damaged: readonly string[];
+}
+
+export interface ReadInput {
+  /** The turn, without the prefix. */
+  readonly tail: Int32Array;
+  /** [begin, end) of the question's own tokens within `tail`. */
+  readonly span: readonly [number, number];
+  readonly segments: Int32Array;
+  readonly layer: number;
+  readonly heads: readonly number[];
+  readonly startsFrom: TailStart;
+  readonly priority?: Priority;
+}
+
+export interface TailInput {
+  /** Handles of the segments in view, best first. */
+  readonly view: Int32Array;
+  /** Leading tokens of each of those that the tail does not see. */
+  readonly hidden?: Int32Array;
+  readonly startsFrom: TailStart;
+  /** Above this many tokens in view, blocks are selected; absent: never. */
+  readonly denseScopeTokens?: number;
+  /** Longest tail, the prefix included: reserved at once. `context_full` beyond it. */
+  readonly maxTokens: number;
+}
+
+export interface PrefillOptions {
+  readonly priority: Priority;
+  /** Logits of the last n tokens are returned; default 0. The last token's are always kept for decoding. */
+  readonly logits?: number;
+  /** Also return the selected blocks of each sparse layer that selected. */
+  readonly blocks?: boolean;
+}
+
+export interface SelectedBlocks {
+  readonly layer: number;
+  /** [n_tokens, n_kv_heads, width], −1 padded. */
+  readonly data: Int32Array;
+  readonly width: number;
+}
+
+export interface PrefillResult {
+  /** [n, vocabSize], n as asked. */
+  readonly logits: Float32Array;
+  readonly blocks: readonly SelectedBlocks[];
+  readonly seconds: number;
+}
+
+export interface DecodeOptions {
+  readonly priority: Priority;
+  readonly maxTokens: number;
+  /** Decoding ends with one of these; it is the last of `ids`. */
+  readonly stopIds: Int32Array;
+  /** Also return the logits that chose each token. */
+  readonly logits?: boolean;
+  readonly onToken?: (id: number) => void;
+}
+
+export interface DecodeResult {
+  readonly ids: Int32Array;
+  readonly logits: Float32Array;
+  readonly stop: 'stop_id' | 'max_tokens' | 'context_full';
+  readonly seconds: number;
+}
+
+export interface MemoryUse {
+  readonly weightBytes: number;
+  readonly readingKeyBytes: number;
+  readonly segmentBytes: number;
+  readonly tailBytes: number;
+  readonly nSegments: number;
+  readonly nTails: number;
+}
+
+export interface NativeEngine {
+  readonly info: ModelInfo;
+  /** Encodes P and keeps its end state. Must come first; segments of another prefix are released. */
+  setPrefix(tokens: Int32Array): Promise<void>;
+  /** Looks segments up in memory and on disk; nothing is run. */
+  openSegments(keys: readonly string[]): Promise<OpenResult>;
+  /** Segments that are already in memory cost nothing. Each is kept (file, then handle) before `onSegment(index)` is called. */
+  encodeSegments(segments: readonly SegmentInput[], priority: Priority, onSegment?: (index: number) => void): Job<EncodeResult>;
+  releaseSegments(handles: Int32Array): void;
+  /** Share of each segment in the question's attention, in the order of `segments` (design section 6, golden u-focus). */
+  read(input: ReadInput): Job<Float32Array>;
+  createTail(input: TailInput): number;
+  /** One sequence with reference semantics to the letter (exact mode): no prefix, no view. */
+  createExactTail(finalTokens: number, maxTokens: number): number;
+  /** A copy that goes its own way: a snapshot. */
+  forkTail(tail: number): number;
+  /** Tokens of the tail so far, without the prefix. */
+  tailLength(tail: number): number;
+  releaseTail(tail: number): void;
+  prefill(tail: number, tokens: Int32Array, options: PrefillOptions): Job<PrefillResult>;
+  /** Greedy. The tail must have been prefilled. What was decoded becomes part of the tail. */
+  decode(tail: number, options: DecodeOptions): Job<DecodeResult>;
+  /** At most this many threads from the next step on. */
+  limitThreads(n: number): void;
+  memory(): MemoryUse;
+  /** Cancels everything and frees the model. */
+  close(): Promise<void>;
+}
+
+export interface Addon {
+  load(options: LoadOptions): Promise<NativeEngine>;
+  /** Operator tables that this machine can run, best last. */
+  backends(): readonly string[];
+  errorCodes(): readonly string[];
+  /** Lowers the scheduling priority of the calling process. */
+  setBackground(background: boolean): void;
+}
+
+let loaded: Addon | undefined;
+
+/** Loads the addon that was built for this machine. Throws `unsupported`, naming the file and the reason. */
+export function loadAddon(): Addon {
+  if (loaded) return loaded;
+  const file = process.env['SALA_ADDON'] ?? assetPath('sala.node');
+  try {
+    loaded = createRequire(file)(file) as Addon;
+  } catch (error) {
+    throw new EngineError(
+      'unsupported',
+      `expected the native engine for ${process.platform}-${process.arch} in ${file}, found: ${toEngineError(error).message}`,
+      { cause: error },
+    );
+  }
+  return loaded;
+}

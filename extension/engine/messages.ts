@@ -1,0 +1,271 @@
+// Every message between a client (extension host, command line) and the engine process: plain data over vscode-jsonrpc on a
+// local socket. The only place where they are defined; imports types only. Errors carry an EngineErrorCode in `data.code`.
+// Paths: roots absolute; files relative to their root, with '/', as the file system gives them. Lines count from 1, offsets
+// are bytes of the file as read, unless a name says otherwise.
+
+import { NotificationType, NotificationType0, RequestType, RequestType0 } from 'vscode-jsonrpc/node';
+import type { EngineErrorCode } from './errors';
+import type { Activations } from './addon';
+
+/** Raised when a message changes; the socket's name carries it, so a client never meets an engine of another protocol. */
+export const protocolVersion = 1;
+
+// ---- data -----------------------------------------------------------------------------------------------------------
+
+export const fileStates = ['in', 'stale', 'waiting', 'reading', 'excluded', 'over_budget', 'unreadable'] as const;
+export type FileState = (typeof fileStates)[number];
+
+export const exclusionRules = [
+  'ignored',
+  'binary',
+  'not_utf8',
+  'too_large',
+  'generated',
+  'minified',
+  'lock_file',
+  'secret',
+  'special',
+  'outside',
+  'worktree',
+  'user',
+  'volatile',
+] as const;
+export type ExclusionRule = (typeof exclusionRules)[number];
+
+export interface FileCoverage {
+  readonly root: string;
+  readonly path: string;
+  readonly state: FileState;
+  readonly rule?: ExclusionRule;
+  /** File and line of an ignore rule, the error of an unreadable file, … */
+  readonly detail?: string;
+  /** Tokens in memory; estimated from bytes while `waiting`. */
+  readonly tokens: number;
+  readonly bytes: number;
+}
+
+/** How much of the workspace has been read. Totals are estimated from bytes until everything is tokenized. */
+export interface Coverage {
+  readonly files: number;
+  readonly tokens: number;
+  readonly total_files: number;
+  readonly total_tokens: number;
+  readonly estimated: boolean;
+}
+
+export interface Root {
+  /** Absolute path. */
+  readonly path: string;
+  /** Shown where paths of several roots collide. */
+  readonly name: string;
+}
+
+export interface Source {
+  readonly root: string;
+  readonly path: string;
+  readonly start_line: number;
+  readonly end_line: number;
+  /** Share in the question's attention, 0 … 1. */
+  readonly weight: number;
+}
+
+export interface Turn {
+  readonly question: string;
+  readonly answer: string;
+}
+
+/** What the editor shows, offered to the tail: at most 400 tokens of it are used. */
+export interface Attachment {
+  readonly root: string;
+  readonly path: string;
+  readonly start_line: number;
+  readonly end_line: number;
+  readonly text: string;
+}
+
+export type StopReason = 'end' | 'max_tokens' | 'repetition' | 'cancelled' | 'context_full';
+
+export interface AskParams {
+  /** Chosen by the client, unique in its connection: names the answer in notifications. */
+  readonly id: number;
+  readonly question: string;
+  /** Earlier turns, oldest first. */
+  readonly history?: readonly Turn[];
+  readonly attachment?: Attachment;
+  readonly activeFile?: { readonly root: string; readonly path: string };
+  /** Globs over paths within their roots; absent: everything. */
+  readonly scope?: readonly string[];
+  /** Restrict the scope to these roots. */
+  readonly roots?: readonly string[];
+  /** Seconds to wait for reading, or 'full': everything is read first. Default 45. */
+  readonly wait?: number | 'full';
+  /** Segments in view, or 'all'. Default: the model's. */
+  readonly focus?: number | 'all';
+  readonly exact?: boolean;
+  readonly maxTokens?: number;
+}
+
+/** A mark on the answer's text: an identifier or path that is nowhere in the workspace, or a path that was corrected. */
+export interface AnswerMark {
+  /** UTF-16 offsets in `answer`. */
+  readonly start: number;
+  readonly end: number;
+  readonly kind: 'unknown' | 'corrected' | 'link';
+  /** kind 'link': where it leads. */
+  readonly source?: Source;
+  /** kind 'corrected': what the model wrote. */
+  readonly was?: string;
+}
+
+export interface AskResult {
+  readonly answer: string;
+  readonly sources: readonly Source[];
+  readonly marks: readonly AnswerMark[];
+  /** No segment has enough of the question's attention: the answer probably is not here. */
+  readonly uncertain: boolean;
+  /** Identifiers of the question that an exact search finds nowhere. */
+  readonly missing: readonly string[];
+  readonly stop: StopReason;
+  readonly coverage: Coverage;
+  readonly timings: {
+    readonly ingest_s: number;
+    readonly read_s: number;
+    readonly first_token_s: number;
+    readonly tokens_per_s: number;
+    readonly tokens: number;
+  };
+}
+
+export type AskPhase = 'searching' | 'reading' | 'focusing' | 'answering';
+
+export interface CompleteParams {
+  readonly root: string | null;
+  readonly path: string;
+  readonly languageId?: string;
+  /** The document as the editor has it. */
+  readonly text: string;
+  /** Cursor: UTF-16 offset in `text`. */
+  readonly offset: number;
+  /** Text of the selected item of the suggest widget and its range's start: the completion must begin with it. */
+  readonly selected?: { readonly text: string; readonly offset: number };
+  readonly insertSpaces?: boolean;
+  readonly tabSize?: number;
+  /** 'automatic' while typing, 'explicit' by command or command line. */
+  readonly trigger: 'automatic' | 'explicit';
+}
+
+export interface CompleteResult {
+  /** Empty: nothing to offer. */
+  readonly completion: string;
+  /** UTF-16 offsets in `text` of what it replaces; both the cursor's, unless white space before it is replaced. */
+  readonly start: number;
+  readonly end: number;
+  readonly timings: { readonly first_token_s: number; readonly total_s: number; readonly tokens: number };
+}
+
+export interface IngestResult {
+  readonly files: number;
+  readonly tokens: number;
+  readonly encoded_tokens: number;
+  readonly reused_tokens: number;
+  readonly tokens_per_s: number;
+}
+
+export type PauseReason = 'user' | 'battery' | 'untrusted' | 'disk_full' | 'consent';
+
+export interface IngestStatus {
+  readonly state: 'scanning' | 'reading' | 'idle' | 'paused';
+  readonly reason?: PauseReason;
+  readonly coverage: Coverage;
+  readonly encoded_tokens: number;
+  readonly reused_tokens: number;
+  readonly tokens_per_s: number;
+  /** Estimated time until everything is in; absent while unknown. */
+  readonly seconds_left?: number;
+  /** Roots whose changes are polled for, with the reason. */
+  readonly polling?: string;
+}
+
+/** Settings that a client sets for its own window; the engine takes the strictest of all its clients where they share. */
+export interface EngineSettings {
+  readonly tokenBudget: number;
+  readonly maxMemoryBytes: number;
+  readonly maxDiskBytes: number;
+  readonly threads: number;
+  readonly include: readonly string[];
+  readonly exclude: readonly string[];
+  readonly focusSegments: number | null;
+}
+
+export interface HelloParams {
+  readonly client: 'editor' | 'cli';
+  readonly version: string;
+  readonly pid: number;
+}
+
+export interface HelloResult {
+  readonly version: string;
+  readonly pid: number;
+  readonly model: { readonly name: string; readonly dir: string; readonly identity: string };
+  readonly store: string;
+  readonly backend: string;
+  readonly activations: Activations;
+  readonly threads: number;
+}
+
+export interface OpenParams {
+  readonly roots: readonly Root[];
+  /** Untrusted: nothing is read. */
+  readonly trusted: boolean;
+  readonly settings: Partial<EngineSettings>;
+  /** 'engine': the engine watches the roots itself; 'client': the client sends `filesChanged`; 'none': one look only. */
+  readonly watch: 'engine' | 'client' | 'none';
+  /** Begin background reading at once. */
+  readonly ingest: boolean;
+}
+
+export interface EngineFailure {
+  readonly code: EngineErrorCode;
+  readonly message: string;
+}
+
+// ---- client → engine ---------------------------------------------------------------------------------------------------
+
+/** First message of a connection. Answered once the model is loaded; fails with the loader's error. */
+export const hello = new RequestType<HelloParams, HelloResult, EngineFailure>('hello');
+/** Sets or replaces the roots of this client. */
+export const open = new RequestType<OpenParams, Coverage, EngineFailure>('open');
+/** One answer. Cancellation of the request stops it and still resolves, with stop 'cancelled' and what had come. */
+export const ask = new RequestType<AskParams, AskResult, EngineFailure>('ask');
+export const complete = new RequestType<CompleteParams, CompleteResult, EngineFailure>('complete');
+/** The cursor came to rest here: read the view of the place ahead. */
+export const place = new NotificationType<CompleteParams>('place');
+/** Reads everything; resolves when the client's roots are in. */
+export const ingest = new RequestType0<IngestResult, EngineFailure>('ingest');
+/** State of every file of the client's roots, or of one. */
+export const coverage = new RequestType<{ path?: string }, readonly FileCoverage[], EngineFailure>('coverage');
+export const pause = new RequestType<{ paused: boolean }, null, EngineFailure>('pause');
+export const settings = new NotificationType<Partial<EngineSettings>>('settings');
+/** The user is typing: background reading keeps to one core for some seconds. */
+export const typing = new NotificationType0('typing');
+/** Changes seen by the client's own watcher, as absolute paths; empty: look at everything again. */
+export const filesChanged = new NotificationType<{ paths: readonly string[] }>('filesChanged');
+/** Open and recently used files: read first. */
+export const recentFiles = new NotificationType<{ paths: readonly string[] }>('recentFiles');
+/** Text of an unsaved document that shadows the file; null when it is saved or closed. */
+export const document = new NotificationType<{ path: string; text: string | null }>('document');
+/** Drops what is stored of the client's roots. */
+export const forget = new RequestType0<{ segments: number; bytes: number }, EngineFailure>('forget');
+
+// ---- engine → client ---------------------------------------------------------------------------------------------------
+
+export const askPhase = new NotificationType<{ id: number; phase: AskPhase; coverage: Coverage }>('askPhase');
+export const askSources = new NotificationType<{ id: number; sources: readonly Source[]; uncertain: boolean; missing: readonly string[] }>(
+  'askSources',
+);
+/** Text to append to the answer, whole characters only. */
+export const askText = new NotificationType<{ id: number; text: string }>('askText');
+export const ingestStatus = new NotificationType<IngestStatus>('ingestStatus');
+export const coverageChanged = new NotificationType<{ files: readonly FileCoverage[] }>('coverageChanged');
+/** Loading the model, migrating a store, …: shown while `hello` is not answered. */
+export const startProgress = new NotificationType<{ message: string; fraction?: number }>('startProgress');

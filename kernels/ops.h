@@ -1,0 +1,255 @@
+// Every operator of the model: formula, argument struct with shapes, one entry in `Ops`. No model names, files or logging.
+//
+// Three rules hold for every entry of every table, and tests check them:
+//   · a row's result does not depend on which rows are computed beside it, nor on the number of threads;
+//   · all optimised CPU tables (portable, avx2, neon, …) give identical bits: integer dot products, fp32 sums in one fixed
+//     8-lane order, explicit FMA, own exp, sin and cos; `reference` is the plain specification and may differ in rounding;
+//   · outputs are written in full, inputs are not written, and they alias only where it is said.
+// [a, b] is row-major, last index fastest.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/matrix.h"
+#include "kernels/stream.h"
+
+namespace sala {
+
+// ---- embedding, norms, elementwise ----------------------------------------------------------------------------------
+
+// out[t] = scale * row ids[t] of the matrix.
+struct EmbedArgs {
+  const Matrix* table;  // [vocab_size, hidden_size], any form but int4
+  const int32_t* ids;   // [n_tokens], each within the table
+  float* out;           // [n_tokens, hidden_size]
+  int n_tokens;
+  float scale;
+};
+
+// out[t] = x[t] * rsqrt(mean(x[t]^2) + eps) * weight, accumulated in fp32.
+struct RmsNormArgs {
+  const float* x;       // [n_tokens, hidden_size]
+  const float* weight;  // [hidden_size]
+  float* out;           // [n_tokens, hidden_size], may alias x
+  int n_tokens, hidden_size;
+  float eps;
+};
+
+// cos and sin of fp32(position) * theta^(-2p / head_dim), the product rounded to fp32 first (that rounding is part of the
+// model's definition, sala-architecture 3.3), then accurate to fp32 up to positions of 2^21.
+struct RopeTableArgs {
+  int64_t first_position;
+  int n_tokens, head_dim;
+  float theta;
+  float* cos;  // [n_tokens, head_dim / 2]
+  float* sin;  // [n_tokens, head_dim / 2]
+};
+
+// Half rotation ("NeoX"): x'[c] = x[c] cos − x[c + d/2] sin; x'[c + d/2] = x[c + d/2] cos + x[c] sin. In place.
+struct RopeArgs {
+  float* x;          // [n_tokens, n_heads, head_dim]
+  const float* cos;  // [n_tokens, head_dim / 2]
+  const float* sin;
+  int n_tokens, n_heads, head_dim;
+};
+
+// out = silu(gate) * up, silu(x) = x / (1 + e^−x).
+struct SwigluArgs {
+  const float* gate;  // [n]
+  const float* up;    // [n]
+  float* out;         // [n], may alias gate or up
+  int64_t n;
+};
+
+// x = x * sigmoid(gate), in place.
+struct SigmoidGateArgs {
+  float* x;           // [n]
+  const float* gate;  // [n]
+  int64_t n;
+};
+
+// x = x + scale * y, in place, one FMA.
+struct AddScaledArgs {
+  float* x;        // [n]
+  const float* y;  // [n]
+  float scale;
+  int64_t n;
+};
+
+// ---- matrix products ------------------------------------------------------------------------------------------------
+
+// 8-bit rows: per row and group, scale = max|x| / 127, q = round-half-even(x / scale) (0 where the group is all zero),
+// sum = Σ q. Used for activations and for stored keys and values.
+struct QuantizeRowsArgs {
+  const float* x;  // [n_rows, n_cols]
+  int n_rows, n_cols;
+  int group_size;                 // divides n_cols
+  const int32_t* column_order;    // column k of q is column column_order[k] of x; null: k
+  int8_t* q;                      // [n_rows, n_cols]
+  float* scales;                  // [n_rows, n_cols / group_size]
+  int32_t* sums;                  // [n_rows, n_cols / group_size], or null
+};
+
+// out = x · Wᵀ + bias. Exactly one of `x` and `q` is set.
+//   x: fp32 activations; any form of the weights, dequantised exactly, fp32 sums.
+//   q: 8-bit activations, for int4 (activation group = the weights' group_size) and int8 weights (activation group_size
+//      given in q_group_size, a divisor of in_features): integer dot product per group, then
+//      acc = fma(float(dot), scale_w * scale_x, acc) over the groups in ascending order; int4 zero points enter as −zero·sum,
+//      in integers. out = acc + bias.
+struct MatmulArgs {
+  const Matrix* weight;   // [out_features, in_features]
+  const float* bias;      // [out_features] or null
+  const float* x;         // [n_tokens, in_features] or null
+  const int8_t* q;        // [n_tokens, in_features] or null; columns already in the weight's column_order
+  const float* q_scales;  // [n_tokens, in_features / q_group_size]
+  const int32_t* q_sums;  // [n_tokens, in_features / q_group_size]
+  int q_group_size;
+  float* out;             // [n_tokens, out_stride], the first out_features of each row are written
+  int64_t out_stride;
+  int n_tokens;
+};
+
+// ---- lightning attention (linear, with constant decay) -----------------------------------------------------------------
+
+constexpr int kLightningChunk = 64;
+
+// The recurrent state of one layer: S at the last multiple of 64 tokens, and the rows since then. Positions count from the
+// sequence's first token, so chunks sit at absolute multiples of 64 however a sequence is split into calls, and a partial
+// chunk is finished by later calls from the same start state and rows.
+struct LightningState {
+  float* s;       // [n_heads, head_dim (k), head_dim (v)]
+  float* k_rows;  // [n_kv_heads, 64, head_dim]
+  float* v_rows;  // [n_kv_heads, 64, head_dim]
+  int n_rows;     // 0 … 63: rows of the chunk that is not complete
+};
+
+// With τ the place in the chunk, γ = exp(log_decay[h]) and S₀ the state at the chunk's start:
+//   o_τ = scale · (γ^(τ+1) · S₀ᵀ q_τ + Σ_{u ≤ τ} γ^(τ−u) (q_τ · k_u) v_u)
+//   S' = γ^64 · S₀ + Σ_u γ^(63−u) k_u v_uᵀ      when the chunk is complete
+// Query head h reads K/V head h / (n_heads / n_kv_heads). Rows are appended to state.k_rows and v_rows, state.n_rows and s
+// are updated. Source: Lightning Attention-2 (Qin et al. 2024), section 3; sala-architecture 3.4.
+struct LightningAttnArgs {
+  const float* q;          // [n_tokens, n_heads, head_dim]
+  const float* k;          // [n_tokens, n_kv_heads, head_dim]
+  const float* v;          // [n_tokens, n_kv_heads, head_dim]
+  const float* log_decay;  // [n_heads], ≤ 0
+  LightningState* state;
+  float* out;              // [n_tokens, n_heads, head_dim]
+  int n_tokens, n_heads, n_kv_heads, head_dim;
+  float scale;
+};
+
+// ---- sparse attention ---------------------------------------------------------------------------------------------------
+
+constexpr int kKvTile = 64;
+
+// Up to 64 rows of keys and values of one layer, all K/V heads: row i of head g is at g * head_stride + i * head_dim.
+struct KvTile {
+  const void* k;          // float or int8_t
+  const void* v;
+  const float* k_scales;  // int8: one per row, row i of head g at g * scale_stride + i; null: float rows
+  const float* v_scales;
+  int64_t head_stride;
+  int64_t scale_stride;
+  int n_rows;             // 1 … 64
+  int first_row;          // rows before it are hidden (left out of attention)
+  int64_t first_position; // place of row 0 in the query's own sequence: a query sees rows up to its own position;
+                          // −1: not of that sequence, visible to all
+};
+
+// out[t, h] = softmax over the visible rows of the tiles (q_scale[t] · q[t, h] · k) · v, for query head h over K/V head
+// h / (n_heads / n_kv_heads). Tiles are visited in ascending order with a running maximum and sum (Milakov & Gimelshein
+// 2018), a tile at a time, so a row's bits depend only on its own tiles.
+struct SparseAttnArgs {
+  const float* q;          // [n_tokens, n_heads, head_dim]
+  const float* q_scale;    // [n_tokens]: 1/√head_dim times the logit scale of this token
+  const KvTile* tiles;     // [n_tiles]
+  int n_tiles;
+  const int32_t* selected; // [n_tokens, n_kv_heads, selected_width] tile indices, ascending, −1 padded; null: all tiles
+  int selected_width;
+  int64_t first_position;  // of token 0, in its own sequence
+  float* out;              // [n_tokens, n_heads, head_dim]
+  int n_tokens, n_heads, n_kv_heads, head_dim;
+};
+
+// out[g, j] = mean of rows stride·j … min(stride·j + kernel, n_rows) − 1 of head g, for windows first_window … + n_windows.
+struct CompressKeysArgs {
+  const float* k;       // row i of head g at g * head_stride + i * head_dim
+  int64_t head_stride;
+  int n_rows, n_kv_heads, head_dim;
+  int kernel, stride;
+  int first_window, n_windows;
+  float* out;           // window j of head g at g * out_stride + j * head_dim (j absolute)
+  int64_t out_stride;
+};
+
+// Scores of key blocks (InfLLM-V2 stage 1; sala-architecture 3.8, design section 4):
+//   z1 = q_scale · q · k1, z2 = q_scale · q · k2 over the visible windows; m, l = running max and Σ exp(z2 − m) (of k1's own
+//   windows where k2 is null); P[h, j] = exp(z1 − m) / l; A[g, j] = Σ over the heads of the group P, in ascending order;
+//   score[t, g, b] = max of A over windows block_begin[b] … block_end[b] − 1 that are visible; none visible: 0 where the
+//   range holds any window, −inf where it is empty.
+struct BlockScoresArgs {
+  const float* q;                // [n_tokens, n_heads, head_dim]
+  const float* q_scale;          // [n_tokens]
+  const float* k1;               // window j of head g at g * k1_stride + j * head_dim
+  const float* k2;               // or null
+  int64_t k1_stride, k2_stride;
+  int n_k1, n_k2;
+  const int32_t* visible_k1;     // [n_tokens]: windows 0 … n − 1 are visible; null: all
+  const int32_t* visible_k2;
+  const int32_t* block_begin;    // [n_blocks]
+  const int32_t* block_end;      // [n_blocks]
+  int n_blocks;
+  float* scores;                 // [n_tokens, n_kv_heads, n_blocks]
+  int n_tokens, n_heads, n_kv_heads, head_dim;
+};
+
+// The k best of the first n_valid[r] scores of each row, as ascending indices, −1 padded; at ties the lower index.
+struct TopkBlocksArgs {
+  const float* scores;     // [n_rows, n_blocks]
+  const int32_t* n_valid;  // [n_rows] or null: n_blocks
+  int32_t* selected;       // [n_rows, k]
+  int n_rows, n_blocks, k;
+};
+
+// Keys of one K/V head of one segment, for reading.
+struct ReadSpan {
+  const void* k;          // [n_rows, head_dim] float or int8_t
+  const float* k_scales;  // [n_rows], or null: float rows
+  int n_rows;
+};
+
+// For each query row r and span s: max[r, s] = max over the span's rows of q[r] · k, sum[r, s] = Σ exp(q[r] · k − max[r, s]).
+// An empty span gives −inf and 0.
+struct ReadMassArgs {
+  const float* q;         // [n_rows, head_dim], already scaled
+  const ReadSpan* spans;  // [n_spans]
+  float* max;             // [n_rows, n_spans]
+  float* sum;             // [n_rows, n_spans]
+  int n_rows, n_spans, head_dim;
+};
+
+// ---- the table ---------------------------------------------------------------------------------------------------------
+
+// One table per backend; every entry is filled, so a caller never asks "does it exist?".
+struct Ops {
+  const char* name;    // "reference", "portable", "avx2", "neon"
+  const char* family;  // "reference", "cpu": equal bits are promised within a family
+  void (*embed)(const EmbedArgs&, Stream&);
+  void (*rms_norm)(const RmsNormArgs&, Stream&);
+  void (*rope_table)(const RopeTableArgs&, Stream&);
+  void (*rope)(const RopeArgs&, Stream&);
+  void (*swiglu)(const SwigluArgs&, Stream&);
+  void (*sigmoid_gate)(const SigmoidGateArgs&, Stream&);
+  void (*add_scaled)(const AddScaledArgs&, Stream&);
+  void (*quantize_rows)(const QuantizeRowsArgs&, Stream&);
+  void (*matmul)(const MatmulArgs&, Stream&);
+  void (*lightning_attn)(const LightningAttnArgs&, Stream&);
+  void (*sparse_attn)(const SparseAttnArgs&, Stream&);
+  void (*compress_keys)(const CompressKeysArgs&, Stream&);
+  void (*block_scores)(const BlockScoresArgs&, Stream&);
+  void (*topk_blocks)(const TopkBlocksArgs&, Stream&);
+  void (*read_mass)(const ReadMassArgs&, Stream&);
+};
+
+}  // namespace sala

@@ -1,0 +1,44 @@
+// A queue to run operators on: for the CPU, a pool of threads that waits for the caller. Not a scheduler: one caller at a
+// time. Threads spin for some 30 µs, then sleep, since pure spinning collapses on a shared machine and pure sleeping costs
+// decode 5–10 % (docs/performance.md).
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+namespace sala {
+
+class Stream {
+ public:
+  // n_threads ≥ 1, the caller included.
+  explicit Stream(int n_threads);
+  ~Stream();
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+
+  int n_threads() const;
+
+  // Uses at most n of the threads from now on (1 … n_threads): "one core while the user types".
+  void limit_threads(int n);
+
+  // Calls body(begin, end) on disjoint ranges that cover 0 … n, on all threads, and returns when all are done. Ranges are
+  // multiples of `grain` but for the last. Results must not depend on how the range is split. An exception in a body is
+  // rethrown here.
+  template <class Body>
+  void parallel_for(int n, int grain, Body&& body) {
+    using Plain = std::remove_reference_t<Body>;
+    run(n, grain, [](void* b, int begin, int end) { (*static_cast<Plain*>(b))(begin, end); },
+        const_cast<void*>(static_cast<const void*>(&body)));
+  }
+
+  // Scratch memory of the calling pool thread, 64-byte aligned, contents undefined, valid until the next call of
+  // scratch() on this thread. Grows and stays.
+  static void* scratch(size_t bytes);
+
+ private:
+  void run(int n, int grain, void (*body)(void*, int, int), void* argument);
+  struct Pool;
+  std::unique_ptr<Pool> pool_;
+};
+
+}  // namespace sala
