@@ -1,0 +1,96 @@
+// The only place in native/ that calls the operating system: files, memory, cores, niceness. POSIX in platform.cpp; another
+// system is another platform_*.cpp behind this header. Paths are UTF-8.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/error.h"
+
+namespace sala {
+
+// ---- files --------------------------------------------------------------------------------------------------------------
+
+// A regular file, mapped read-only. Not a guard against another process that truncates the file while it is mapped.
+class MappedFile {
+ public:
+  MappedFile() = default;
+  // Throws `code` if there is no such file, if it cannot be read, or if it is a folder, pipe, socket or device; out_of_memory
+  // if it does not fit into the address space. An empty file maps to size 0.
+  MappedFile(const std::string& path, ErrorCode code);
+  ~MappedFile() { close(); }
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+
+  const uint8_t* data() const { return data_; }
+  size_t size() const { return size_; }
+  const std::string& path() const { return path_; }
+
+  // The pages that touch offset … offset + n_bytes − 1 may leave memory; a later read fetches them again.
+  void advise_dont_need(size_t offset, size_t n_bytes) const;
+  void close();
+
+ private:
+  std::string path_;
+  const uint8_t* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+struct FileStatus {
+  enum class Kind { none, regular, folder, other };
+  Kind kind = Kind::none;
+  uint64_t size = 0;     // bytes, of a regular file
+  int64_t mtime_ns = 0;
+  uint64_t inode = 0;
+};
+
+// Links are followed. Kind::none if there is nothing or it cannot be looked at.
+FileStatus file_status(const std::string& path);
+inline bool is_regular_file(const std::string& path) { return file_status(path).kind == FileStatus::Kind::regular; }
+inline bool is_folder(const std::string& path) { return file_status(path).kind == FileStatus::Kind::folder; }
+
+std::string join_path(const std::string& folder, const std::string& name);
+
+// Names in a folder, ascending, without "." and "..". Throws `code`.
+std::vector<std::string> list_folder(const std::string& path, ErrorCode code);
+
+// A whole regular file of at most max_bytes. Throws `code`.
+std::string read_file(const std::string& path, size_t max_bytes, ErrorCode code);
+
+struct Bytes {
+  const void* data;
+  size_t size;
+};
+
+// The concatenated parts become the file `path`, all or nothing, and durable: temporary file beside it, fsync, rename, fsync
+// of the folder. Mode 0600. Throws store_full (no space, quota), store_unwritable (rights, read-only) or internal, and leaves no
+// temporary file behind.
+void write_file_atomically(const std::string& path, const std::vector<Bytes>& parts);
+
+// ---- machine and process ------------------------------------------------------------------------------------------------
+
+// Cores with registers of their own that this process may use: affinity and cgroup limits count, hyper-threads do not. ≥ 1.
+// `root` is where /proc and /sys lie (tests put a made-up machine there).
+int physical_cores(const std::string& root = "");
+
+struct MemoryStatus {
+  uint64_t total_bytes = 0;
+  uint64_t available_bytes = 0;  // without swapping, file cache that can be given up included
+};
+
+// Of this machine or, where it is smaller, of the cgroup that holds the process.
+MemoryStatus system_memory(const std::string& root = "");
+
+struct ProcessMemory {
+  uint64_t resident_bytes = 0;
+  uint64_t private_bytes = 0;  // anonymous, swapped out included: what is lost to others while the process lives
+};
+
+ProcessMemory process_memory();
+
+// 0 … 19, of the whole process; a refusal by the system is not an error, since niceness is a courtesy.
+void set_process_niceness(int niceness);
+
+}  // namespace sala

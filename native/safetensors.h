@@ -1,0 +1,61 @@
+// The tensors of a model folder: model.safetensors, or model.safetensors.index.json and its parts, mapped read-only.
+// Not here: what the tensors mean (weights.h). Every length and offset is checked against the file before it is used, so a
+// view never reaches outside its mapping, whatever the file says.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "native/platform.h"
+
+namespace sala {
+
+enum class Dtype { boolean, u8, i8, f8_e4m3, f8_e5m2, i16, u16, f16, bf16, i32, u32, f32, i64, u64, f64 };
+
+const char* dtype_name(Dtype dtype);  // as in the file: "F16", "I32", …
+size_t dtype_size(Dtype dtype);       // in bytes
+
+struct TensorView {
+  std::string name;
+  Dtype dtype = Dtype::f32;
+  std::vector<int64_t> shape;
+  const uint8_t* data = nullptr;  // row-major, little-endian, at any alignment; lives as long as its Checkpoint
+  size_t nbytes = 0;
+  std::string file;  // path, for messages
+};
+
+// "[64, 128]", "[]" for a scalar.
+std::string shape_text(const std::vector<int64_t>& shape);
+
+// One .safetensors image in memory (also the fuzzer's door): all tensors of it, in the order of their data. Throws
+// model_invalid, or unsupported for a dtype we do not know; `file` appears in messages and in the views.
+std::vector<TensorView> parse_safetensors(const uint8_t* image, size_t n_bytes, const std::string& file);
+
+class Checkpoint {
+ public:
+  // Throws model_not_found where there is neither a model.safetensors nor an index, model_invalid for anything damaged:
+  // truncated, overlapping, parts missing or too many, a tensor twice, an index that names files outside the folder.
+  explicit Checkpoint(const std::string& folder);
+
+  bool has(const std::string& name) const { return tensors_.count(name) != 0; }
+  const TensorView& get(const std::string& name) const;  // throws model_invalid, naming tensor and folder
+  std::vector<std::string> names() const;                // ascending
+
+  // Lets the system take the tensor's pages back; reading it again reads the file again.
+  void drop_pages(const TensorView& tensor) const;
+
+  const std::string& folder() const { return folder_; }
+
+ private:
+  std::string folder_;
+  std::vector<MappedFile> parts_;
+  struct Entry {
+    TensorView view;
+    size_t part;
+  };
+  std::map<std::string, Entry> tensors_;
+};
+
+}  // namespace sala
