@@ -1,0 +1,34 @@
+// The operators of one instruction set. Every file in kernels/cpu is compiled once per set, with SALA_ISA=portable, avx2 or
+// neon, and its code lies in the namespace of that name.
+// The linker may keep any one copy of an inline function, also the one compiled with instructions that this CPU lacks. So
+// these units use no standard algorithms, containers or <cmath> functions (builtins instead), and what is inline lies in the
+// set's own namespace.
+#pragma once
+
+#include "kernels/ops.h"
+
+#ifndef SALA_ISA
+#error "expected -DSALA_ISA=portable, avx2 or neon"
+#endif
+
+namespace sala::SALA_ISA {
+
+void embed(const EmbedArgs& args, Stream& stream);
+void rms_norm(const RmsNormArgs& args, Stream& stream);
+void rope_table(const RopeTableArgs& args, Stream& stream);
+void rope(const RopeArgs& args, Stream& stream);
+void swiglu(const SwigluArgs& args, Stream& stream);
+void sigmoid_gate(const SigmoidGateArgs& args, Stream& stream);
+void add_scaled(const AddScaledArgs& args, Stream& stream);
+void quantize_rows(const QuantizeRowsArgs& args, Stream& stream);
+void matmul(const MatmulArgs& args, Stream& stream);
+void lightning_attn(const LightningAttnArgs& args, Stream& stream);
+void sparse_attn(const SparseAttnArgs& args, Stream& stream);
+void compress_keys(const CompressKeysArgs& args, Stream& stream);
+void block_scores(const BlockScoresArgs& args, Stream& stream);
+void topk_blocks(const TopkBlocksArgs& args, Stream& stream);
+void read_mass(const ReadMassArgs& args, Stream& stream);
+
+extern const Ops table;
+
+}  // namespace sala::SALA_ISA
