@@ -1,0 +1,148 @@
+// Compiles the addon and the native tests. Finished builds are kept outside the clone under a hash of everything that goes
+// into them, so that a second clone, or a branch switched back to, compiles nothing. Within a clone make compiles only what
+// changed. A build that was broken off by force starts over, since make takes a half-written object for a finished one.
+
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import path from 'node:path';
+import { cache, output, root, say } from './paths.mjs';
+import { run } from './run.mjs';
+
+/** Finished builds that are kept; the least recently used goes first. */
+const keptBuilds = 12;
+
+/**
+ * What one compiler makes of the sources. `name` tells its builds apart, `cmake` are its arguments.
+ * @typedef {{ name: string, cmake: readonly string[], version: string, env?: NodeJS.ProcessEnv }} Toolchain
+ */
+
+/**
+ * The compiler that CMake finds by itself.
+ * @returns {Toolchain}
+ */
+export function systemToolchain() {
+  const compiler = process.env['CXX'] || 'c++';
+  const asked = spawnSync(compiler, ['--version'], { encoding: 'utf8' });
+  if (asked.status !== 0) throw new Error(`expected a C++20 compiler, found none: ${compiler} --version failed`);
+  const ccache = spawnSync('ccache', ['--version']).status === 0;
+  return {
+    name: `${process.platform}-${process.arch}`,
+    version: [asked.stdout.split('\n')[0], process.env['CXXFLAGS'], process.env['LDFLAGS']].join('\n'),
+    cmake: ccache ? ['-DCMAKE_CXX_COMPILER_LAUNCHER=ccache'] : [],
+    env: { ...process.env, CCACHE_BASEDIR: root, CCACHE_NOHASHDIR: '1' },
+  };
+}
+
+/**
+ * The addon and, where asked for, the test programs.
+ * @param {Toolchain} toolchain
+ * @param {{ tests?: boolean }} [options]
+ * @returns {Promise<{ addon: string, tests: readonly string[] }>} absolute paths, in the cache
+ */
+export async function buildNative(toolchain, { tests = false } = {}) {
+  const sources = ['CMakeLists.txt', 'kernels', 'native', ...(tests ? ['test/kernels', 'test/native'] : [])];
+  const key = await hashOf(sources, [toolchain.name, toolchain.version, ...toolchain.cmake]);
+  const finished = path.join(cache, 'native', `${toolchain.name}-${tests ? 'tests' : 'addon'}-${key}`);
+  if (!(await exists(finished))) {
+    await compile(toolchain, tests);
+    await keep(path.join(output, `native-${toolchain.name}`), finished);
+  }
+  const now = new Date();
+  await utimes(finished, now, now);
+  await dropOldBuilds();
+  const names = await readdir(finished);
+  return {
+    addon: path.join(finished, 'sala.node'),
+    tests: names.filter((name) => name.startsWith('test_')).map((name) => path.join(finished, name)),
+  };
+}
+
+/** Hash of the files' names and bytes and of `more`, as hex. */
+async function hashOf(/** @type {string[]} */ sources, /** @type {string[]} */ more) {
+  const hash = createHash('sha256').update(JSON.stringify(more));
+  for (const headers of ['node-api-headers', 'node-addon-api']) {
+    hash.update(await readFile(path.join(root, 'node_modules', headers, 'package.json')));
+  }
+  for (const source of sources) {
+    for (const file of await filesBelow(source)) {
+      const bytes = await readFile(path.join(root, file));
+      hash.update(`${file}\0${bytes.length}\0`).update(bytes);
+    }
+  }
+  return hash.digest('hex').slice(0, 32);
+}
+
+/** Files below a path of the clone, itself if it is one, sorted. @returns {Promise<string[]>} */
+async function filesBelow(/** @type {string} */ relative) {
+  const info = await stat(path.join(root, relative)).catch(() => undefined);
+  if (!info?.isDirectory()) return info ? [relative] : [];
+  const names = (await readdir(path.join(root, relative))).sort();
+  return (await Promise.all(names.map((name) => filesBelow(`${relative}/${name}`)))).flat();
+}
+
+/** Leaves the addon and the tests in the toolchain's folder below build/. */
+async function compile(/** @type {Toolchain} */ toolchain, /** @type {boolean} */ tests) {
+  const folder = path.join(output, `native-${toolchain.name}`);
+  const log = path.join(output, `native-${toolchain.name}.log`);
+  const unfinished = path.join(folder, '.unfinished');
+  if ((await exists(unfinished)) || (await wasElsewhere(folder))) await rm(folder, { recursive: true, force: true });
+  await mkdir(folder, { recursive: true });
+  await writeFile(unfinished, '');
+  const began = Date.now();
+  say(`compiling the native engine${tests ? ' and its tests' : ''} for ${toolchain.name} …`);
+  try {
+    const configure = ['-S', root, '-B', folder, '-DCMAKE_BUILD_TYPE=Release', '-DSALA_TEST_DIR=test'];
+    configure.push(`-DSALA_TESTS=${tests ? 'ON' : 'OFF'}`, ...toolchain.cmake);
+    const env = toolchain.env ?? process.env;
+    await run('cmake', configure, { log, env });
+    const build = ['--build', folder, '--parallel', String(availableParallelism())];
+    await run('cmake', build, { log, env, append: true, onLine: percentReporter() });
+  } finally {
+    await rm(unfinished, { force: true });
+  }
+  say(`compiled in ${Math.round((Date.now() - began) / 1000)} s`);
+}
+
+/** CMake refuses a build folder whose clone was moved or copied. */
+async function wasElsewhere(/** @type {string} */ folder) {
+  const known = await readFile(path.join(folder, 'CMakeCache.txt'), 'utf8').catch(() => undefined);
+  return known !== undefined && !known.includes(`\nCMAKE_HOME_DIRECTORY:INTERNAL=${root}\n`);
+}
+
+/** Prints how far make is, from its own `[ 42%]`: in place on a terminal, else in quarters. */
+function percentReporter() {
+  const inPlace = process.stderr.isTTY;
+  const step = inPlace ? 1 : 25;
+  let reported = 0;
+  return (/** @type {string} */ line) => {
+    const percent = Number(/^\[ *(\d+)%\]/.exec(line)?.[1] ?? 0);
+    if (percent < reported + step) return;
+    reported = percent - (percent % step);
+    process.stderr.write(inPlace ? `\rsala: ${reported} %${reported === 100 ? '\n' : ''}` : `sala: ${reported} %\n`);
+  };
+}
+
+/** Copies what was built to the cache; a name appears there only with everything in it. */
+async function keep(/** @type {string} */ folder, /** @type {string} */ finished) {
+  await mkdir(path.dirname(finished), { recursive: true });
+  const partial = await mkdtemp(`${finished}.partial-`);
+  for (const name of await readdir(folder)) {
+    if (name === 'sala.node' || /^test_\w+$/.test(name)) await copyFile(path.join(folder, name), path.join(partial, name));
+  }
+  // Another clone may have been faster; its build is as good.
+  await rename(partial, finished).catch(() => rm(partial, { recursive: true, force: true }));
+}
+
+async function dropOldBuilds() {
+  const folder = path.join(cache, 'native');
+  const lastUse = async (/** @type {string} */ name) => (await stat(path.join(folder, name)).catch(() => undefined))?.mtimeMs ?? 0;
+  const builds = await Promise.all((await readdir(folder)).map(async (name) => ({ name, used: await lastUse(name) })));
+  builds.sort((a, b) => b.used - a.used);
+  for (const { name } of builds.slice(keptBuilds)) await rm(path.join(folder, name), { recursive: true, force: true });
+}
+
+async function exists(/** @type {string} */ file) {
+  return (await stat(file).catch(() => undefined)) !== undefined;
+}
