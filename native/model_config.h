@@ -2,6 +2,7 @@
 // Not here: tensors (weights.h), the tokenizer, sala.json.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -83,6 +84,8 @@ struct ModelConfig {
   std::vector<int32_t> eos_token_ids;  // config.json's eos_token_id, a number or a list
   std::optional<QuantizationConfig> quantization_config;
 
+  int n_sparse_layers() const { return int(std::count(mixer_types.begin(), mixer_types.end(), MixerType::sparse)); }
+  int n_lightning_layers() const { return num_hidden_layers - n_sparse_layers(); }
   float residual_scale() const;  // scale_depth / √num_hidden_layers
   float logits_divisor() const;  // hidden_size / dim_model_base: the normed hidden row is divided by it before lm_head
 };

@@ -65,9 +65,15 @@ struct Bytes {
 };
 
 // The concatenated parts become the file `path`, all or nothing, and durable: temporary file beside it, fsync, rename, fsync
-// of the folder. Mode 0600. Throws store_full (no space, quota), store_unwritable (rights, read-only) or internal, and leaves no
-// temporary file behind.
+// of the folder. Mode 0600. Throws store_full (no space, quota, file size limit) or store_unwritable (rights, read-only, no such
+// folder, anything else), and leaves no temporary file behind.
 void write_file_atomically(const std::string& path, const std::vector<Bytes>& parts);
+
+// The folder and those above it, mode 0700 where they are made. Throws store_unwritable or store_full.
+void ensure_folder(const std::string& path);
+
+// Renames within a folder, replacing what is there. False if that is impossible: nothing changed then.
+bool rename_file(const std::string& from, const std::string& to);
 
 // ---- machine and process ------------------------------------------------------------------------------------------------
 

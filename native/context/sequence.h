@@ -1,0 +1,66 @@
+// One sequence of tokens and all that it carries from one call to the next: its own keys and values in the sparse layers
+// (fp32, never rounded), the recurrent state of the lightning layers. The prefix, a segment being encoded, a tail and an exact
+// run are all sequences. A copy is a snapshot.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/ops.h"
+#include "native/model_config.h"
+
+namespace sala {
+
+// Own rows of one sparse layer. k and v: row i of head g at (g * capacity + i) * head_dim.
+struct OwnKv {
+  Aligned<float> k, v;
+  Aligned<float> k_scored;    // keys before rotation, for block selection, where rotation is on and use_nope asks for it
+  Aligned<float> k1, k2;      // compressed keys (exact mode): window j of head g at (g * n_windows capacity + j) * head_dim
+};
+
+// Recurrent state of one lightning layer, see LightningState.
+struct OwnRecurrence {
+  Aligned<float> s, k_rows, v_rows;
+};
+
+class Sequence {
+ public:
+  // capacity: most tokens it will hold; reserved at once. exact: compressed keys are kept, for block selection within it.
+  Sequence(const ModelConfig& config, int capacity, bool exact);
+
+  // A copy with room for `capacity` tokens (≥ length).
+  Sequence fork(int capacity) const;
+  // As fork(capacity()), into this sequence's memory: for a pool that encodes many segments.
+  void assign(const Sequence& from);
+
+  const ModelConfig& config() const { return *config_; }
+  int length() const { return length_; }
+  int capacity() const { return capacity_; }
+  bool exact() const { return exact_; }
+  size_t bytes() const;
+
+  OwnKv& kv(int sparse_layer) { return kv_[sparse_layer]; }
+  const OwnKv& kv(int sparse_layer) const { return kv_[sparse_layer]; }
+  // Windows that fit: kernel 32, stride 16 (k1) and four times that (k2).
+  int k1_capacity() const { return k1_capacity_; }
+  int k2_capacity() const { return k2_capacity_; }
+
+  // The state of a lightning layer (counted among the lightning layers) for one operator call.
+  LightningState recurrence(int lightning_layer);
+
+  // Called when the last layer has run over n new tokens.
+  void advance(int n_tokens) { length_ += n_tokens; }
+
+  // Blocks are selected (exact mode) for a call that ends at this length; set by whoever knows the prompt's final length.
+  int final_length = 0;
+
+ private:
+  const ModelConfig* config_;
+  int capacity_, length_ = 0;
+  bool exact_;
+  int k1_capacity_ = 0, k2_capacity_ = 0;
+  std::vector<OwnKv> kv_;
+  std::vector<OwnRecurrence> recurrence_;
+};
+
+}  // namespace sala

@@ -1,0 +1,52 @@
+#include "native/context/view.h"
+
+#include <algorithm>
+
+namespace sala {
+
+View::View(const ModelConfig& config, std::vector<ViewSegment> segments, std::optional<int> dense_scope_tokens)
+    : config_(config), segments_(std::move(segments)), scoring_(config.n_sparse_layers()) {
+  for (const ViewSegment& segment : segments_) {
+    n_tokens_ += segment.layout.n_tokens;
+    n_visible_tokens_ += segment.layout.n_tokens - std::min(segment.n_hidden, segment.layout.n_tokens);
+    n_blocks_ += segment.layout.n_blocks();
+  }
+  selects_blocks_ = config.sparse_config && dense_scope_tokens && n_tokens_ > *dense_scope_tokens;
+}
+
+std::vector<KvTile> View::tiles(int sparse_layer) const {
+  std::vector<KvTile> tiles;
+  tiles.reserve(n_blocks_);
+  for (const ViewSegment& segment : segments_) {
+    const SegmentKv kv(segment.layout, segment.image);
+    for (int block = 0; block < segment.layout.n_blocks(); ++block) tiles.push_back(kv.tile(sparse_layer, block, segment.n_hidden));
+  }
+  return tiles;
+}
+
+const View::Scoring& View::scoring(int sparse_layer) const {
+  std::unique_ptr<Scoring>& ready = scoring_[sparse_layer];
+  if (ready) return *ready;
+  ready = std::make_unique<Scoring>();
+  const int d = config_.head_dim, n_heads = config_.num_key_value_heads;
+  const int windows_per_block = config_.sparse_config->block_size / config_.sparse_config->kernel_stride;
+  for (const ViewSegment& segment : segments_) ready->n_windows += segment.layout.n_windows;
+  ready->k1 = Aligned<float>(size_t(n_heads) * ready->n_windows * d);
+  int first_window = 0;
+  for (const ViewSegment& segment : segments_) {
+    const int n_windows = segment.layout.n_windows;
+    const SegmentKv kv(segment.layout, segment.image);
+    for (int g = 0; g < n_heads; ++g) {
+      kv.compressed_keys(sparse_layer, g, ready->k1.data() + (size_t(g) * ready->n_windows + first_window) * d);
+    }
+    // A window straddles the border of two blocks: it counts for both (windows 4b − 1 … 4b + 3).
+    for (int b = 0; b < segment.layout.n_blocks(); ++b) {
+      ready->block_begin.push_back(first_window + std::max(0, windows_per_block * b - 1));
+      ready->block_end.push_back(first_window + std::min(n_windows, windows_per_block * (b + 1)));
+    }
+    first_window += n_windows;
+  }
+  return *ready;
+}
+
+}  // namespace sala

@@ -1,0 +1,48 @@
+// What an answer attends to beside the prefix and itself: a list of segments, best first, some of them with hidden headers.
+// Knows nothing of files, hashes or shares. Immutable but for what it prepares on first use, so forks of a tail share it.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "native/context/segment.h"
+
+namespace sala {
+
+struct ViewSegment {
+  SegmentLayout layout;
+  SegmentImage image;
+  int n_hidden = 0;  // leading tokens that are left out of attention
+};
+
+class View {
+ public:
+  // dense_scope_tokens: above that many tokens (hidden ones count) blocks are selected; absent: never.
+  View(const ModelConfig& config, std::vector<ViewSegment> segments, std::optional<int> dense_scope_tokens);
+
+  int n_tokens() const { return n_tokens_; }                   // hidden ones included
+  int n_visible_tokens() const { return n_visible_tokens_; }
+  int n_blocks() const { return n_blocks_; }                   // counted through the segments
+  bool selects_blocks() const { return selects_blocks_; }
+
+  // One tile a block, in order; a wholly hidden block has first_row = n_rows.
+  std::vector<KvTile> tiles(int sparse_layer) const;
+
+  // Compressed keys of all segments one behind the other, for block scores: [n_kv_heads, n_windows, head_dim].
+  struct Scoring {
+    Aligned<float> k1;
+    int n_windows = 0;
+    std::vector<int32_t> block_begin, block_end;  // windows that overlap a block, [n_blocks]
+  };
+  const Scoring& scoring(int sparse_layer) const;
+
+ private:
+  const ModelConfig& config_;
+  std::vector<ViewSegment> segments_;
+  int n_tokens_ = 0, n_visible_tokens_ = 0, n_blocks_ = 0;
+  bool selects_blocks_ = false;
+  mutable std::vector<std::unique_ptr<Scoring>> scoring_;  // by sparse layer; only the engine thread asks
+};
+
+}  // namespace sala

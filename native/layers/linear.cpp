@@ -1,0 +1,55 @@
+#include "native/layers/linear.h"
+
+namespace sala {
+
+namespace {
+
+// Activations share a scale per group of 128 columns (design section 4, Numerics); smaller where the rows ask for it, 0: none fits.
+int int8_group_size(int n_cols) {
+  for (int size : {128, 64, 32, 16, 8}) {
+    if (n_cols % size == 0) return size;
+  }
+  return 0;
+}
+
+}  // namespace
+
+const LinearInput::Quantized& LinearInput::quantized(int group_size, const int32_t* column_order) {
+  for (const Quantized& q : quantized_) {
+    if (q.group_size == group_size && q.column_order == column_order) return q;
+  }
+  const size_t n_groups = size_t(n_rows_) * (n_cols_ / group_size);
+  quantized_.push_back({group_size, column_order, Aligned<int8_t>(size_t(n_rows_) * n_cols_), Aligned<float>(n_groups), Aligned<int32_t>(n_groups)});
+  Quantized& q = quantized_.back();
+  model_.ops.quantize_rows({.x = x_, .n_rows = n_rows_, .n_cols = n_cols_, .group_size = group_size, .column_order = column_order,
+                            .q = q.q.data(), .scales = q.scales.data(), .sums = q.sums.data()},
+                           model_.stream);
+  return q;
+}
+
+void LinearInput::apply(const Matrix& weight, const float* bias, float* out, int64_t out_stride) {
+  CHECK(weight.in_features == n_cols_);
+  MatmulArgs args{};
+  args.weight = &weight;
+  args.bias = bias;
+  args.out = out;
+  args.out_stride = out_stride;
+  args.n_tokens = n_rows_;
+  int group_size = 0;
+  if (model_.activations == Activations::int8) {
+    if (weight.form == MatrixForm::int4) group_size = weight.group_size;
+    if (weight.form == MatrixForm::int8) group_size = int8_group_size(n_cols_);
+  }
+  if (group_size) {
+    const Quantized& q = quantized(group_size, weight.column_order.data());
+    args.q = q.q.data();
+    args.q_scales = q.scales.data();
+    args.q_sums = q.sums.data();
+    args.q_group_size = group_size;
+  } else {
+    args.x = x_;
+  }
+  model_.ops.matmul(args, model_.stream);
+}
+
+}  // namespace sala

@@ -1,0 +1,233 @@
+// Sparse attention layer. A token attends to the scope's blocks in view and to its own sequence up to itself; which blocks, where
+// there are more than is dense, is decided per token and K/V head: within the sequence as InfLLM-V2 does (exact mode,
+// sala-architecture 3.6 – 3.11), in the scope by the rules of design section 4.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "native/layers/layers.h"
+#include "native/layers/linear.h"
+
+namespace sala {
+
+namespace {
+
+// Rows [n, n_heads, head_dim] → the sequence's [n_heads, capacity, head_dim], from `first` on.
+void append_rows(const float* rows, int n, int n_heads, int d, float* own, int capacity, int first) {
+  for (int i = 0; i < n; ++i) {
+    for (int g = 0; g < n_heads; ++g) {
+      std::copy_n(rows + (size_t(i) * n_heads + g) * d, d, own + (size_t(g) * capacity + first + i) * d);
+    }
+  }
+}
+
+// Windows that lie wholly within n tokens.
+int n_complete_windows(int n, int kernel, int stride) { return n < kernel ? 0 : (n - kernel) / stride + 1; }
+
+// Pools the windows that became complete between n_past and n tokens.
+void extend_compressed(const Model& model, const float* k, const Sequence& sequence, int n_past, int n, int kernel, int stride,
+                       float* out, int out_capacity) {
+  const ModelConfig& config = model.config;
+  const int first = n_complete_windows(n_past, kernel, stride), end = n_complete_windows(n, kernel, stride);
+  if (end == first) return;
+  model.ops.compress_keys({.k = k, .head_stride = int64_t(sequence.capacity()) * config.head_dim, .n_rows = n,
+                           .n_kv_heads = config.num_key_value_heads, .head_dim = config.head_dim, .kernel = kernel, .stride = stride,
+                           .first_window = first, .n_windows = end - first, .out = out,
+                           .out_stride = int64_t(out_capacity) * config.head_dim},
+                          model.stream);
+}
+
+// Exact mode: [n, heads, width] block ids of the sequence for tokens n_past … n_past + n − 1.
+SelectedBlocks select_in_sequence(const Model& model, const float* q, const float* q_scale, const OwnKv& own, const Sequence& sequence,
+                                  int n_past, int n) {
+  const ModelConfig& config = model.config;
+  const SparseConfig& sparse = *config.sparse_config;
+  const int length = n_past + n, n_blocks = (length + sparse.block_size - 1) / sparse.block_size;
+  const int windows_per_block = sparse.block_size / sparse.kernel_stride, n_heads = config.num_key_value_heads;
+  const int n_k1 = n_complete_windows(length, sparse.kernel_size, sparse.kernel_stride);
+  const int n_k2 = n_complete_windows(length, 4 * sparse.kernel_size, 4 * sparse.kernel_stride);
+  std::vector<int32_t> visible_k1(n), visible_k2(n), begin(n_blocks), end(n_blocks);
+  for (int i = 0; i < n; ++i) {
+    visible_k1[i] = n_complete_windows(n_past + i + 1, sparse.kernel_size, sparse.kernel_stride);
+    visible_k2[i] = n_complete_windows(n_past + i + 1, 4 * sparse.kernel_size, 4 * sparse.kernel_stride);
+  }
+  for (int b = 0; b < n_blocks; ++b) {
+    begin[b] = std::min(n_k1, std::max(0, windows_per_block * b - 1));
+    end[b] = std::max(begin[b], std::min(n_k1, windows_per_block * (b + 1)));
+  }
+  Aligned<float> scores(size_t(n) * n_heads * n_blocks);
+  model.ops.block_scores({.q = q, .q_scale = q_scale, .k1 = own.k1.data(), .k2 = own.k2.data(),
+                          .k1_stride = int64_t(sequence.k1_capacity()) * config.head_dim,
+                          .k2_stride = int64_t(sequence.k2_capacity()) * config.head_dim, .n_k1 = n_k1, .n_k2 = n_k2,
+                          .visible_k1 = visible_k1.data(), .visible_k2 = visible_k2.data(), .block_begin = begin.data(),
+                          .block_end = end.data(), .n_blocks = n_blocks, .scores = scores.data(), .n_tokens = n,
+                          .n_heads = config.num_attention_heads, .n_kv_heads = n_heads, .head_dim = config.head_dim},
+                         model.stream);
+
+  // The first blocks and the local window are always taken; blocks after the query's own do not exist for it.
+  SelectedBlocks selected{0, sparse.topk + sparse.window_size / sparse.block_size, {}};
+  std::vector<int32_t> n_valid(size_t(n) * n_heads);
+  for (int i = 0; i < n; ++i) {
+    const int own_block = (n_past + i) / sparse.block_size;
+    const int local = std::max(0, own_block - sparse.window_size / sparse.block_size);
+    for (int g = 0; g < n_heads; ++g) {
+      const size_t row = size_t(i) * n_heads + g;
+      float* score = scores.data() + row * n_blocks;
+      const float forced = std::numeric_limits<float>::infinity();
+      std::fill_n(score, std::min(sparse.init_blocks, own_block + 1), forced);
+      std::fill(score + local, score + own_block + 1, forced);
+      n_valid[row] = own_block + 1;
+    }
+  }
+  selected.ids.resize(size_t(n) * n_heads * selected.width);
+  model.ops.topk_blocks({scores.data(), n_valid.data(), selected.ids.data(), n * n_heads, n_blocks, selected.width}, model.stream);
+  return selected;
+}
+
+// Composed context: [n, heads, min(topk, blocks)] block ids of the scope, counted through its segments.
+SelectedBlocks select_in_scope(const Model& model, const float* q, const float* q_scale, const View& view, int sparse_layer, int n) {
+  const ModelConfig& config = model.config;
+  const View::Scoring& scoring = view.scoring(sparse_layer);
+  const int n_heads = config.num_key_value_heads, n_blocks = view.n_blocks();
+  Aligned<float> scores(size_t(n) * n_heads * n_blocks);
+  model.ops.block_scores({.q = q, .q_scale = q_scale, .k1 = scoring.k1.data(), .k2 = nullptr,
+                          .k1_stride = int64_t(scoring.n_windows) * config.head_dim, .k2_stride = 0, .n_k1 = scoring.n_windows, .n_k2 = 0,
+                          .visible_k1 = nullptr, .visible_k2 = nullptr, .block_begin = scoring.block_begin.data(),
+                          .block_end = scoring.block_end.data(), .n_blocks = n_blocks, .scores = scores.data(), .n_tokens = n,
+                          .n_heads = config.num_attention_heads, .n_kv_heads = n_heads, .head_dim = config.head_dim},
+                         model.stream);
+  SelectedBlocks selected{0, std::min(config.sparse_config->topk, n_blocks), {}};
+  selected.ids.resize(size_t(n) * n_heads * selected.width);
+  model.ops.topk_blocks({scores.data(), nullptr, selected.ids.data(), n * n_heads, n_blocks, selected.width}, model.stream);
+  return selected;
+}
+
+// What the tokens of one part attend to, as tiles and, where blocks are selected, lists of tiles.
+struct Attended {
+  std::vector<KvTile> tiles;
+  std::vector<int32_t> selected;  // [n, heads, width] or empty: all
+  int width = 0;
+};
+
+// Tiles of a sequence's own rows, in order.
+void append_own_tiles(const OwnKv& own, const Sequence& sequence, int length, std::vector<KvTile>& tiles) {
+  const int d = sequence.config().head_dim;
+  for (int first = 0; first < length; first += kKvTile) {
+    KvTile tile{};
+    tile.k = own.k.data() + size_t(first) * d;
+    tile.v = own.v.data() + size_t(first) * d;
+    tile.head_stride = int64_t(sequence.capacity()) * d;
+    tile.n_rows = std::min(kKvTile, length - first);
+    tile.first_position = first;
+    tiles.push_back(tile);
+  }
+}
+
+// The view's tiles that have anything to see, then the sequence's own. With `blocks`, each token's list holds its selected blocks
+// and all of its own tiles (those after it are skipped by their positions).
+Attended attend_view(const View* view, int sparse_layer, const OwnKv& own, const Sequence& sequence, int length, const SelectedBlocks* blocks,
+                     int n_lists) {
+  Attended attended;
+  std::vector<int32_t> tile_of_block;
+  if (view) {
+    for (const KvTile& tile : view->tiles(sparse_layer)) {
+      const bool visible = tile.first_row < tile.n_rows;
+      tile_of_block.push_back(visible ? int32_t(attended.tiles.size()) : -1);
+      if (visible) attended.tiles.push_back(tile);
+    }
+  }
+  const int n_view_tiles = int(attended.tiles.size());
+  append_own_tiles(own, sequence, length, attended.tiles);
+  if (!blocks) return attended;
+  const int n_own = int(attended.tiles.size()) - n_view_tiles;
+  attended.width = blocks->width + n_own;
+  attended.selected.assign(size_t(n_lists) * attended.width, -1);
+  for (int list = 0; list < n_lists; ++list) {
+    int32_t* to = attended.selected.data() + size_t(list) * attended.width;
+    for (int i = 0; i < blocks->width; ++i) {
+      const int32_t block = blocks->ids[size_t(list) * blocks->width + i];
+      if (block >= 0 && tile_of_block[block] >= 0) *to++ = tile_of_block[block];
+    }
+    for (int i = 0; i < n_own; ++i) *to++ = n_view_tiles + i;
+  }
+  return attended;
+}
+
+}  // namespace
+
+void sparse_attn_layer(Forward& forward, const LayerWeights& weights, const float* x, float* out) {
+  const Model& model = forward.model_;
+  const ModelConfig& config = model.config;
+  const int n_rows = forward.n_rows_, d = config.head_dim, n_kv_heads = config.num_key_value_heads;
+  const int q_size = config.num_attention_heads * d, kv_size = n_kv_heads * d;
+  Aligned<float> q(size_t(n_rows) * q_size), k(size_t(n_rows) * kv_size), v(size_t(n_rows) * kv_size), o(size_t(n_rows) * q_size);
+  Aligned<float> q_scale(n_rows), q_unrotated, k_unrotated;
+
+  LinearInput input(model, x, n_rows, config.hidden_size);
+  input.apply(weights.q_proj, q.data());
+  input.apply(weights.k_proj, k.data());
+  input.apply(weights.v_proj, v.data());
+  if (config.attn_use_rope) {
+    if (config.sparse_config && config.sparse_config->use_nope) {
+      q_unrotated = q.clone();
+      k_unrotated = k.clone();
+    }
+    model.ops.rope({q.data(), forward.sparse_cos_.data(), forward.sparse_sin_.data(), n_rows, config.num_attention_heads, d}, model.stream);
+    model.ops.rope({k.data(), forward.sparse_cos_.data(), forward.sparse_sin_.data(), n_rows, n_kv_heads, d}, model.stream);
+  }
+
+  for (size_t part = 0; part < forward.parts_.size(); ++part) {
+    Sequence& sequence = *forward.parts_[part].sequence;
+    OwnKv& own = sequence.kv(forward.sparse_layer_);
+    const View* view = forward.parts_[part].view;
+    const int first = forward.first_row_[part], n = forward.n_tokens(int(part)), n_past = forward.n_past_[part];
+    append_rows(k.data() + size_t(first) * kv_size, n, n_kv_heads, d, own.k.data(), sequence.capacity(), n_past);
+    append_rows(v.data() + size_t(first) * kv_size, n, n_kv_heads, d, own.v.data(), sequence.capacity(), n_past);
+    const float* part_q = q.data() + size_t(first) * q_size;
+    const float* scoring_q = q_unrotated.empty() ? part_q : q_unrotated.data() + size_t(first) * q_size;
+    const float root = 1.0f / std::sqrt(float(d));
+    for (int i = 0; i < n; ++i) q_scale[first + i] = root * forward.logit_scale(int(part), i);
+
+    Attended attended;
+    SelectedBlocks blocks;
+    bool selects = false;
+    if (sequence.exact() && config.sparse_config) {
+      const SparseConfig& sparse = *config.sparse_config;
+      if (!own.k_scored.empty()) {
+        append_rows(k_unrotated.data() + size_t(first) * kv_size, n, n_kv_heads, d, own.k_scored.data(), sequence.capacity(), n_past);
+      }
+      const float* scored = own.k_scored.empty() ? own.k.data() : own.k_scored.data();
+      extend_compressed(model, scored, sequence, n_past, n_past + n, sparse.kernel_size, sparse.kernel_stride, own.k1.data(),
+                        sequence.k1_capacity());
+      extend_compressed(model, scored, sequence, n_past, n_past + n, 4 * sparse.kernel_size, 4 * sparse.kernel_stride, own.k2.data(),
+                        sequence.k2_capacity());
+      selects = std::max(sequence.final_length, n_past + n) >= sparse.dense_len;
+      if (selects) blocks = select_in_sequence(model, scoring_q, q_scale.data() + first, own, sequence, n_past, n);
+      append_own_tiles(own, sequence, n_past + n, attended.tiles);
+      if (selects) {
+        attended.selected = blocks.ids;
+        attended.width = blocks.width;
+      }
+    } else {
+      selects = view && view->selects_blocks();
+      if (selects) blocks = select_in_scope(model, scoring_q, q_scale.data() + first, *view, forward.sparse_layer_, n);
+      attended = attend_view(view, forward.sparse_layer_, own, sequence, n_past + n, selects ? &blocks : nullptr, n * n_kv_heads);
+    }
+    if (selects && part == 0 && forward.selected) {
+      blocks.layer = forward.layer_;
+      forward.selected->push_back(blocks);
+    }
+    model.ops.sparse_attn({.q = part_q, .q_scale = q_scale.data() + first, .tiles = attended.tiles.data(), .n_tiles = int(attended.tiles.size()),
+                           .selected = attended.selected.empty() ? nullptr : attended.selected.data(), .selected_width = attended.width,
+                           .first_position = n_past, .out = o.data() + size_t(first) * q_size, .n_tokens = n,
+                           .n_heads = config.num_attention_heads, .n_kv_heads = n_kv_heads, .head_dim = d},
+                          model.stream);
+  }
+  if (config.attn_use_output_gate) {
+    input.apply(weights.o_gate, q.data());
+    model.ops.sigmoid_gate({o.data(), q.data(), int64_t(n_rows) * q_size}, model.stream);
+  }
+  LinearInput(model, o.data(), n_rows, q_size).apply(weights.o_proj, out);
+}
+
+}  // namespace sala

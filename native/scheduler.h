@@ -1,0 +1,62 @@
+// The one engine thread: runs jobs a step at a time, always the most urgent one, so that a completion waits for at most one step
+// (a layer of a prefill, a decoded token) of anything else. Order among equals: first come, first served.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <functional>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "kernels/error.h"
+
+namespace sala {
+
+// Design section 4, most urgent first. `control` is for short commands that never wait behind a prefill.
+enum class Priority { control, completion, decode, prefill, edit, ingest };
+
+class Job {
+ public:
+  virtual ~Job() = default;
+  // Runs one step; true when the job is finished and has delivered its result. What it throws goes to fail().
+  virtual bool step() = 0;
+  // Delivers a failure instead of a result. Called once, and only if step() never returned true.
+  virtual void fail(std::exception_ptr error) noexcept = 0;
+
+  // From any thread; takes effect before the next step, as EngineError(cancelled).
+  void cancel() { cancelled_ = true; }
+  bool cancelled() const { return cancelled_; }
+
+ private:
+  std::atomic<bool> cancelled_{false};
+};
+
+class Scheduler {
+ public:
+  Scheduler();
+  ~Scheduler();  // all jobs that are not finished fail with `cancelled`
+
+  void add(Priority priority, std::shared_ptr<Job> job);
+  // A job of one step, ahead of all others.
+  void run_soon(std::function<void()> command);
+  // Looks at cancelled jobs at once, not only when their turn comes.
+  void wake();
+
+ private:
+  struct Entry {
+    Priority priority;
+    std::shared_ptr<Job> job;
+  };
+  void loop();
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::list<Entry> entries_;  // most urgent first, in order of arrival among equals
+  bool stopping_ = false;
+  std::thread thread_;        // last member: starts when all else is there
+};
+
+}  // namespace sala

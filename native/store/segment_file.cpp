@@ -1,0 +1,177 @@
+#include "native/store/segment_file.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <cstring>
+
+namespace sala {
+
+namespace {
+
+constexpr char kMagic[8] = {'S', 'A', 'L', 'A', 'S', 'E', 'G', '\n'};
+
+// As it lies in the file.
+struct FileHeader {
+  char magic[8];
+  uint32_t version;
+  uint32_t form;
+  uint32_t n_tokens, n_header_tokens;
+  uint32_t n_sparse_layers, n_kv_heads, head_dim, n_windows;
+  uint64_t file_bytes;
+  uint8_t key[32];
+  uint8_t reserved[32];
+  uint64_t front_checksum;  // of header (this field 0), checksums and tokens
+  uint64_t padding;
+};
+static_assert(sizeof(FileHeader) == 128);
+
+struct Offsets {
+  size_t checksums, tokens, image, end;
+};
+
+Offsets offsets(const SegmentLayout& layout) {
+  Offsets at;
+  at.checksums = sizeof(FileHeader);
+  at.tokens = at.checksums + sizeof(uint64_t) * 2 * size_t(layout.n_sparse_layers) * layout.n_kv_heads;
+  at.image = (at.tokens + sizeof(int32_t) * size_t(layout.n_tokens) + 63) / 64 * 64;
+  at.end = at.image + layout.image_bytes();
+  return at;
+}
+
+// Two sums a run: K with its scales, which reading needs alone, and the rest.
+void run_checksums(const SegmentLayout& layout, const uint8_t* run, uint64_t out[2]) {
+  out[0] = XXH3_64bits(run, layout.v);
+  out[1] = XXH3_64bits(run + layout.v, layout.run_bytes - layout.v);
+}
+
+uint64_t front_checksum(const uint8_t* front, size_t image_offset) {
+  std::vector<uint8_t> copy(front, front + image_offset);
+  std::memset(copy.data() + offsetof(FileHeader, front_checksum), 0, sizeof(uint64_t));
+  return XXH3_64bits(copy.data(), copy.size());
+}
+
+}  // namespace
+
+SegmentKey parse_segment_key(const std::string& hex) {
+  SegmentKey key{};
+  const auto digit = [&](char c) -> int {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    fail(ErrorCode::invalid_argument, "expected a segment key of 64 lower-case hex digits, found '", hex, "'");
+  };
+  if (hex.size() != 64) fail(ErrorCode::invalid_argument, "expected a segment key of 64 hex digits, found ", hex.size());
+  for (size_t i = 0; i < key.size(); ++i) key[i] = uint8_t(digit(hex[2 * i]) * 16 + digit(hex[2 * i + 1]));
+  return key;
+}
+
+std::string segment_key_text(const SegmentKey& key) {
+  static const char digits[] = "0123456789abcdef";
+  std::string text;
+  for (uint8_t byte : key) {
+    text += digits[byte >> 4];
+    text += digits[byte & 15];
+  }
+  return text;
+}
+
+std::string segment_path(const std::string& folder, const SegmentKey& key) {
+  const std::string text = segment_key_text(key);
+  return join_path(join_path(folder, text.substr(0, 2)), text + ".seg");
+}
+
+void write_segment_file(const std::string& path, const SegmentHeader& header, const uint8_t* image) {
+  const SegmentLayout& layout = header.layout;
+  const Offsets at = offsets(layout);
+  std::vector<uint8_t> front(at.image);
+  FileHeader file{};
+  std::memcpy(file.magic, kMagic, sizeof kMagic);
+  file.version = kSegmentFileVersion;
+  file.form = uint32_t(layout.form);
+  file.n_tokens = layout.n_tokens;
+  file.n_header_tokens = header.n_header_tokens;
+  file.n_sparse_layers = layout.n_sparse_layers;
+  file.n_kv_heads = layout.n_kv_heads;
+  file.head_dim = layout.head_dim;
+  file.n_windows = layout.n_windows;
+  file.file_bytes = at.end;
+  std::memcpy(file.key, header.key.data(), header.key.size());
+  std::memcpy(front.data(), &file, sizeof file);
+  for (int run = 0; run < layout.n_sparse_layers * layout.n_kv_heads; ++run) {
+    uint64_t sums[2];
+    run_checksums(layout, image + layout.run_bytes * run, sums);
+    std::memcpy(front.data() + at.checksums + sizeof sums * run, sums, sizeof sums);
+  }
+  std::memcpy(front.data() + at.tokens, header.tokens.data(), sizeof(int32_t) * header.tokens.size());
+  const uint64_t sum = front_checksum(front.data(), at.image);
+  std::memcpy(front.data() + offsetof(FileHeader, front_checksum), &sum, sizeof sum);
+  ensure_folder(path.substr(0, path.rfind('/')));
+  write_file_atomically(path, {{front.data(), front.size()}, {image, layout.image_bytes()}});
+}
+
+SegmentFile::SegmentFile(const std::string& path, const SegmentKey& key, const ModelConfig& config, KvForm form)
+    : file_(path, ErrorCode::store_invalid) {
+  FileHeader file;
+  if (file_.size() < sizeof file) fail(ErrorCode::store_invalid, path, ": expected a header of 128 bytes, file has ", file_.size());
+  std::memcpy(&file, file_.data(), sizeof file);
+  if (std::memcmp(file.magic, kMagic, sizeof kMagic) != 0) fail(ErrorCode::store_invalid, path, ": not a segment file");
+  if (file.version > kSegmentFileVersion) {
+    fail(ErrorCode::store_newer, path, ": expected format ", kSegmentFileVersion, ", found ", file.version);
+  }
+  if (file.n_tokens == 0 || file.n_tokens > (1u << 24) || file.n_header_tokens > file.n_tokens) {
+    fail(ErrorCode::store_invalid, path, ": expected 1 to 2^24 tokens, found ", file.n_tokens);
+  }
+  header_.layout = segment_layout(config, form, int(file.n_tokens));
+  const SegmentLayout& layout = header_.layout;
+  const Offsets at = offsets(layout);
+  if (file.form != uint32_t(form) || file.n_sparse_layers != uint32_t(layout.n_sparse_layers) ||
+      file.n_kv_heads != uint32_t(layout.n_kv_heads) || file.head_dim != uint32_t(layout.head_dim) ||
+      file.n_windows != uint32_t(layout.n_windows)) {
+    fail(ErrorCode::store_invalid, path, ": made for another model or stored form");
+  }
+  if (file.file_bytes != at.end || file_.size() != at.end) {
+    fail(ErrorCode::store_invalid, path, ": expected ", at.end, " bytes, file has ", file_.size());
+  }
+  if (std::memcmp(file.key, key.data(), key.size()) != 0) fail(ErrorCode::store_invalid, path, ": holds another segment");
+  if (file.front_checksum != front_checksum(file_.data(), at.image)) fail(ErrorCode::store_invalid, path, ": checksum of the header differs");
+  header_.key = key;
+  header_.n_header_tokens = int(file.n_header_tokens);
+  header_.tokens.resize(file.n_tokens);
+  std::memcpy(header_.tokens.data(), file_.data() + at.tokens, sizeof(int32_t) * header_.tokens.size());
+  image_offset_ = at.image;
+}
+
+void SegmentFile::check(int run, bool rest) const {
+  const SegmentLayout& layout = header_.layout;
+  const uint8_t* at = image() + layout.run_bytes * run;
+  uint64_t stored;
+  std::memcpy(&stored, file_.data() + offsets(layout).checksums + sizeof(uint64_t) * (2 * size_t(run) + rest), sizeof stored);
+  const uint64_t found = rest ? XXH3_64bits(at + layout.v, layout.run_bytes - layout.v) : XXH3_64bits(at, layout.v);
+  if (stored != found) fail(ErrorCode::store_invalid, file_.path(), ": checksum of run ", run, " differs");
+}
+
+SegmentFile::Keys SegmentFile::keys(int sparse_layer, int kv_head) const {
+  const SegmentLayout& layout = header_.layout;
+  const int run = sparse_layer * layout.n_kv_heads + kv_head;
+  check(run, false);
+  const uint8_t* at = image() + layout.run_bytes * run;
+  Keys keys;
+  keys.rows = Aligned<uint8_t>(layout.element_bytes() * size_t(layout.n_tokens) * layout.head_dim);
+  std::memcpy(keys.rows.data(), at, keys.rows.size());
+  if (layout.form == KvForm::int8) {
+    keys.scales = Aligned<float>(layout.n_tokens);
+    std::memcpy(keys.scales.data(), at + layout.k_scales, sizeof(float) * layout.n_tokens);
+  }
+  return keys;
+}
+
+SegmentImage SegmentFile::map(SegmentFile file) {
+  for (int run = 0; run < file.header_.layout.n_sparse_layers * file.header_.layout.n_kv_heads; ++run) {
+    file.check(run, false);
+    file.check(run, true);
+  }
+  auto owner = std::make_shared<SegmentFile>(std::move(file));
+  return {owner, owner->image()};
+}
+
+}  // namespace sala
