@@ -2,14 +2,16 @@
 // each takes all cores. A part's output is kept in build/test/ and shown where something failed. The last line counts the
 // cases of all parts, whatever runs them: `N passed, N failed`, and `, N skipped` where something could not be run.
 
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { createWriteStream, existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import * as esbuild from 'esbuild';
 import { nodeOptions } from '../extension/build/bundle.mjs';
 import { buildNative, systemToolchain } from '../extension/build/native.mjs';
+import { packageExtension, releaseAddon } from '../extension/build/package.mjs';
 import { dist, output, root } from '../extension/build/paths.mjs';
+import { hostTarget, targets, zigToolchain } from '../extension/build/zig.mjs';
 
 /** @typedef {{ passed: number, failed: number, skipped: number }} Count */
 
@@ -19,7 +21,7 @@ const results = path.join(output, 'test');
  * In the order of what is quickest to tell.
  * @type {Record<string, () => Promise<Count>>}
  */
-const parts = { types, unit, native, webview, e2e };
+const parts = { types, unit, native, arm64, webview, vsix, e2e };
 
 const chosen = process.argv.slice(2);
 const unknown = chosen.filter((name) => !(name in parts));
@@ -78,22 +80,53 @@ async function unit() {
   return count;
 }
 
-/** Kernels and engine: the doctest programs that the native build makes. */
+/** Kernels and engine: the doctest programs of the native build. */
 async function native() {
-  const { tests } = await buildNative(systemToolchain(), { tests: true });
   const count = none();
-  for (const test of tests) add(count, await doctest(path.basename(test), test, []));
+  for (const target of /** @type {const} */ (['test_kernels', 'test_native'])) {
+    add(count, await doctest(target, await buildNative(systemToolchain(), target), []));
+  }
   return count;
+}
+
+/** The kernels of arm64, by emulation; on such a machine itself `native` has run them. */
+async function arm64() {
+  if (process.arch === 'arm64') return none();
+  const emulator = ['qemu-aarch64', 'qemu-aarch64-static'].find((name) => spawnSync(name, ['--version']).status === 0);
+  if (!emulator) return skip('kernels of arm64: no emulator (apt-get install qemu-user)');
+  const toolchain = await zigToolchain('linux-arm64', { statically: true });
+  return doctest('test_kernels-arm64', emulator, [await buildNative(toolchain, 'test_kernels')]);
 }
 
 /** The chat page in a real browser. */
 async function webview() {
-  return scripts('test/webview');
+  return (await prepareBrowser('--browser-only')) ?? scripts('test/webview');
+}
+
+/** What is handed out: addons for all targets that run on old systems, this machine's VSIX with all that belongs in it. */
+async function vsix() {
+  const count = none();
+  for (const target of /** @type {(keyof typeof targets)[]} */ (Object.keys(targets))) {
+    await releaseAddon(target);
+    count.passed++;
+  }
+  const host = hostTarget();
+  if (!host) return count;
+  const file = await packageExtension(host);
+  const listed = spawnSync('python3', ['-m', 'zipfile', '-l', file], { encoding: 'utf8' }).stdout;
+  const missing = [/dist\/sala\.node/, /dist\/extension\.cjs/, /dist\/grammars\/.*\.wasm/, /models\/.*\.safetensors/, /package\.json/].filter(
+    (wanted) => !wanted.test(listed),
+  );
+  const unwanted = listed.match(/^.*(\.(ts|cpp|h|map)|node_modules\/.*|\.mjs) /gm) ?? [];
+  if (missing.length > 0) throw new Error(`${file} lacks ${missing.join(', ')}`);
+  if (unwanted.length > 0) throw new Error(`${file} has sources in it:\n${unwanted.join('\n')}`);
+  count.passed++;
+  return count;
 }
 
 /** The packaged extension in a real VS Code. */
 async function e2e() {
-  return scripts('test/e2e');
+  return (await prepareBrowser()) ?? scripts('test/e2e');
 }
 
 // ---- runners ----------------------------------------------------------------------------------------------------------
@@ -121,6 +154,23 @@ async function scripts(/** @type {string} */ folder) {
     add(count, one);
   }
   return count;
+}
+
+/** Installs the browser, and VS Code unless told otherwise; a count if that says all. @returns {Promise<Count | undefined>} */
+async function prepareBrowser(/** @type {string[]} */ ...options) {
+  if (!existsSync(process.env['CHROMIUM'] ?? '/usr/bin/chromium') && process.getuid?.() !== 0) {
+    return skip('no Chromium (apt-get install chromium, or set CHROMIUM to its path)');
+  }
+  const ended = await run('setup', 'bash', [path.join(root, 'test/e2e/setup.sh'), ...options]);
+  if (ended.code === 0) return undefined;
+  show(ended);
+  return { ...none(), failed: 1 };
+}
+
+/** @returns {Count} */
+function skip(/** @type {string} */ why) {
+  console.log(`skipped: ${why}`);
+  return { ...none(), skipped: 1 };
 }
 
 /** Paths relative to the clone, sorted. */

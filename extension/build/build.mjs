@@ -1,4 +1,4 @@
-// `npm run build`: fills dist/. Options: --tests builds the native tests as well, --watch goes on bundling when sources change.
+// `npm run build`: fills dist/. With --watch it goes on bundling when sources change (the addon is built once).
 
 import { copyFile, mkdir, rename } from 'node:fs/promises';
 import path from 'node:path';
@@ -7,8 +7,7 @@ import { buildNative, systemToolchain } from './native.mjs';
 import { dist, say } from './paths.mjs';
 
 try {
-  const tests = process.argv.includes('--tests');
-  const { addon } = await buildNative(systemToolchain(), { tests });
+  const addon = await buildNative(systemToolchain(), 'sala_node');
   await mkdir(dist, { recursive: true });
   // Renamed into place: an engine that runs has the old file mapped.
   const placed = path.join(dist, 'sala.node');

@@ -41,28 +41,28 @@ export const nodeOptions = {
 };
 
 /**
- * Fills dist/ except for the addon. With `release` bundles are minified and have no source maps.
- * @param {{ release?: boolean }} [options]
+ * Fills `into` with everything but the addon. With `release` bundles are minified and have no source maps.
+ * @param {{ release?: boolean, into?: string }} [options]
  * @returns {Promise<readonly string[]>} the files that went into the bundles, relative to the clone
  */
-export async function bundle({ release = false } = {}) {
-  await copyWasm();
-  const results = await Promise.all(configurations(release).map((options) => esbuild.build(options)));
+export async function bundle({ release = false, into = dist } = {}) {
+  await copyWasm(into);
+  const results = await Promise.all(configurations(release, into).map((options) => esbuild.build(options)));
   return results.flatMap((result) => Object.keys(result.metafile?.inputs ?? {}));
 }
 
 /** Bundles again whenever a source changes; never resolves. */
 export async function watch() {
-  await copyWasm();
+  await copyWasm(dist);
   const contexts = await Promise.all(
-    configurations(false).map((options) => esbuild.context({ ...options, logLevel: 'info', plugins: [watchLines] })),
+    configurations(false, dist).map((options) => esbuild.context({ ...options, logLevel: 'info', plugins: [watchLines] })),
   );
   await Promise.all(contexts.map((context) => context.watch()));
 }
 
 /** @returns {import('esbuild').BuildOptions[]} */
-function configurations(/** @type {boolean} */ release) {
-  const common = { minify: release, sourcemap: !release, metafile: true, outdir: dist };
+function configurations(/** @type {boolean} */ release, /** @type {string} */ outdir) {
+  const common = { minify: release, sourcemap: !release, metafile: true, outdir };
   return [
     { ...nodeOptions, ...common, entryPoints: present(programs) },
     {
@@ -85,10 +85,10 @@ function present(entries) {
   return Object.fromEntries(Object.entries(entries).filter(([, source]) => !missing.includes(source)));
 }
 
-/** The tree-sitter runtime and its grammars: dist/grammars/. */
-async function copyWasm() {
+/** The tree-sitter runtime and its grammars. */
+async function copyWasm(/** @type {string} */ into) {
   const require = createRequire(import.meta.url);
-  const folder = path.join(dist, 'grammars');
+  const folder = path.join(into, 'grammars');
   await mkdir(folder, { recursive: true });
   const runtime = require.resolve('web-tree-sitter/web-tree-sitter.wasm');
   await copyFile(runtime, path.join(folder, 'web-tree-sitter.wasm'));

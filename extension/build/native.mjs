@@ -1,4 +1,4 @@
-// Compiles the addon and the native tests. Finished builds are kept outside the clone under a hash of everything that goes
+// Compiles the addon and the native tests (targets of CMakeLists.txt). Finished builds are kept outside the clone under a hash of everything that goes
 // into them, so that a second clone, or a branch switched back to, compiles nothing. Within a clone make compiles only what
 // changed. A build that was broken off by force starts over, since make takes a half-written object for a finished one.
 
@@ -11,7 +11,7 @@ import { cache, output, root, say } from './paths.mjs';
 import { run } from './run.mjs';
 
 /** Finished builds that are kept; the least recently used goes first. */
-const keptBuilds = 12;
+const keptBuilds = 20;
 
 /**
  * What one compiler makes of the sources. `name` tells its builds apart, `cmake` are its arguments.
@@ -35,28 +35,38 @@ export function systemToolchain() {
   };
 }
 
+/** @typedef {'sala_node' | 'test_kernels' | 'test_native'} BuildTarget */
+
 /**
- * The addon and, where asked for, the test programs.
- * @param {Toolchain} toolchain
- * @param {{ tests?: boolean }} [options]
- * @returns {Promise<{ addon: string, tests: readonly string[] }>} absolute paths, in the cache
+ * What a target becomes, and the folder of its sources beside those of the engine.
+ * @type {Record<BuildTarget, { file: string, sources?: string }>}
  */
-export async function buildNative(toolchain, { tests = false } = {}) {
-  const sources = ['CMakeLists.txt', 'kernels', 'native', ...(tests ? ['test/kernels', 'test/native'] : [])];
-  const key = await hashOf(sources, [toolchain.name, toolchain.version, ...toolchain.cmake]);
-  const finished = path.join(cache, 'native', `${toolchain.name}-${tests ? 'tests' : 'addon'}-${key}`);
+const products = {
+  sala_node: { file: 'sala.node' },
+  test_kernels: { file: 'test_kernels', sources: 'test/kernels' },
+  test_native: { file: 'test_native', sources: 'test/native' },
+};
+
+/**
+ * Builds a target, unless it is in the cache.
+ * @param {Toolchain} toolchain
+ * @param {BuildTarget} target
+ * @returns {Promise<string>} the file, in the cache
+ */
+export async function buildNative(toolchain, target) {
+  const { file, sources } = products[target];
+  const inputs = ['CMakeLists.txt', 'kernels', 'native', ...(sources ? [sources] : [])];
+  const key = await hashOf(inputs, [toolchain.name, toolchain.version, ...toolchain.cmake]);
+  const finished = path.join(cache, 'native', `${toolchain.name}-${target}-${key}`);
   if (!(await exists(finished))) {
-    await compile(toolchain, tests);
-    await keep(path.join(output, `native-${toolchain.name}`), finished);
+    const folder = path.join(output, `native-${toolchain.name}`);
+    await compile(toolchain, target, folder);
+    await keep(path.join(folder, file), finished);
   }
   const now = new Date();
   await utimes(finished, now, now);
   await dropOldBuilds();
-  const names = await readdir(finished);
-  return {
-    addon: path.join(finished, 'sala.node'),
-    tests: names.filter((name) => name.startsWith('test_')).map((name) => path.join(finished, name)),
-  };
+  return path.join(finished, file);
 }
 
 /** Hash of the files' names and bytes and of `more`, as hex. */
@@ -82,22 +92,20 @@ async function filesBelow(/** @type {string} */ relative) {
   return (await Promise.all(names.map((name) => filesBelow(`${relative}/${name}`)))).flat();
 }
 
-/** Leaves the addon and the tests in the toolchain's folder below build/. */
-async function compile(/** @type {Toolchain} */ toolchain, /** @type {boolean} */ tests) {
-  const folder = path.join(output, `native-${toolchain.name}`);
-  const log = path.join(output, `native-${toolchain.name}.log`);
+async function compile(/** @type {Toolchain} */ toolchain, /** @type {BuildTarget} */ target, /** @type {string} */ folder) {
+  const log = `${folder}.log`;
   const unfinished = path.join(folder, '.unfinished');
   if ((await exists(unfinished)) || (await wasElsewhere(folder))) await rm(folder, { recursive: true, force: true });
   await mkdir(folder, { recursive: true });
   await writeFile(unfinished, '');
   const began = Date.now();
-  say(`compiling the native engine${tests ? ' and its tests' : ''} for ${toolchain.name} …`);
+  say(`compiling ${target} for ${toolchain.name} …`);
   try {
-    const configure = ['-S', root, '-B', folder, '-DCMAKE_BUILD_TYPE=Release', '-DSALA_TEST_DIR=test'];
-    configure.push(`-DSALA_TESTS=${tests ? 'ON' : 'OFF'}`, ...toolchain.cmake);
     const env = toolchain.env ?? process.env;
-    await run('cmake', configure, { log, env });
-    const build = ['--build', folder, '--parallel', String(availableParallelism())];
+    const tests = `-DSALA_TESTS=${target === 'sala_node' ? 'OFF' : 'ON'}`;
+    const configure = ['-S', root, '-B', folder, '-DCMAKE_BUILD_TYPE=Release', '-DSALA_TEST_DIR=test', tests];
+    await run('cmake', [...configure, ...toolchain.cmake], { log, env });
+    const build = ['--build', folder, '--target', target, '--parallel', String(availableParallelism())];
     await run('cmake', build, { log, env, append: true, onLine: percentReporter() });
   } finally {
     await rm(unfinished, { force: true });
@@ -125,12 +133,10 @@ function percentReporter() {
 }
 
 /** Copies what was built to the cache; a name appears there only with everything in it. */
-async function keep(/** @type {string} */ folder, /** @type {string} */ finished) {
+async function keep(/** @type {string} */ built, /** @type {string} */ finished) {
   await mkdir(path.dirname(finished), { recursive: true });
   const partial = await mkdtemp(`${finished}.partial-`);
-  for (const name of await readdir(folder)) {
-    if (name === 'sala.node' || /^test_\w+$/.test(name)) await copyFile(path.join(folder, name), path.join(partial, name));
-  }
+  await copyFile(built, path.join(partial, path.basename(built)));
   // Another clone may have been faster; its build is as good.
   await rename(partial, finished).catch(() => rm(partial, { recursive: true, force: true }));
 }
