@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/aligned.h"
 #include "native/platform.h"
 
 namespace sala {
@@ -28,6 +29,12 @@ struct TensorView {
 
 // "[64, 128]", "[]" for a scalar.
 std::string shape_text(const std::vector<int64_t>& shape);
+
+// Throws model_invalid unless the tensor has this shape, unsupported unless it has one of these dtypes.
+void expect_tensor(const TensorView& tensor, const std::vector<Dtype>& dtypes, const std::vector<int64_t>& shape);
+
+// The values of an F32, F16 or BF16 tensor. Throws model_invalid if one is not finite.
+Aligned<float> read_floats(const TensorView& tensor);
 
 // One .safetensors image in memory (also the fuzzer's door): all tensors of it, in the order of their data. Throws
 // model_invalid, or unsupported for a dtype we do not know; `file` appears in messages and in the views.

@@ -66,9 +66,14 @@ struct ExpectedTensor {
 // The tensors of an unquantised checkpoint of this configuration, those that it may lack (extra biases, log_decay) left out.
 std::vector<ExpectedTensor> expected_tensors(const ModelConfig& config);
 
-// Throws model_invalid (missing tensor, wrong shape or dtype, a value that is not finite; file, tensor, expected and found
-// are named), unsupported (a layout we cannot pack) or out_of_memory, the last one before the first allocation if the packed
-// weights exceed the memory available. Source pages are dropped tensor by tensor.
+// All that can be said without reading tensor data. Throws model_invalid (missing tensor, wrong shape; file, tensor, expected
+// and found are named) or unsupported (a dtype or layout we cannot pack). Returns the bytes that the packed weights will take
+// at least.
+uint64_t check_weights(const ModelConfig& config, const Checkpoint& checkpoint);
+
+// Checks, then packs tensor by tensor and drops the source's pages after each. Throws what check_weights does, model_invalid
+// for values that cannot be (a norm or scale that is not finite, a positive log_decay), and out_of_memory before the first
+// allocation if the packed weights exceed the memory available.
 Weights load_weights(const ModelConfig& config, const Checkpoint& checkpoint);
 
 // Tensors that load_weights does not read, ascending: worth a warning, not an error.
