@@ -13,7 +13,7 @@ class Command : public Job {
     run_();
     return true;
   }
-  void fail(std::exception_ptr) noexcept override {}
+  void reject(std::exception_ptr) noexcept override {}
 
  private:
   std::function<void()> run_;
@@ -60,14 +60,14 @@ void Scheduler::loop() {
     lock.unlock();
     bool finished = true;
     if (cancel) {
-      job->fail(cancelled_error());
+      job->reject(cancelled_error());
     } else {
       try {
         finished = job->step();
       } catch (const std::bad_alloc&) {
-        job->fail(std::make_exception_ptr(EngineError(ErrorCode::out_of_memory, "out of memory in the engine thread")));
+        job->reject(std::make_exception_ptr(EngineError(ErrorCode::out_of_memory, "out of memory in the engine thread")));
       } catch (...) {
-        job->fail(std::current_exception());
+        job->reject(std::current_exception());
       }
     }
     lock.lock();

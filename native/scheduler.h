@@ -21,10 +21,10 @@ enum class Priority { control, completion, decode, prefill, edit, ingest };
 class Job {
  public:
   virtual ~Job() = default;
-  // Runs one step; true when the job is finished and has delivered its result. What it throws goes to fail().
+  // Runs one step; true when the job is finished and has delivered its result. What it throws goes to reject().
   virtual bool step() = 0;
   // Delivers a failure instead of a result. Called once, and only if step() never returned true.
-  virtual void fail(std::exception_ptr error) noexcept = 0;
+  virtual void reject(std::exception_ptr error) noexcept = 0;
 
   // From any thread; takes effect before the next step, as EngineError(cancelled).
   void cancel() { cancelled_ = true; }

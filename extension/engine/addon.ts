@@ -19,6 +19,8 @@ export interface LoadOptions {
   readonly threads: number;
   /** Folder of the segment files; absent: nothing is kept on disk and segments stay in memory. */
   readonly segmentsDir?: string;
+  /** Keys that stay resident for reading (sala.json's `read`). */
+  readonly reading?: { readonly layer: number; readonly heads: readonly number[] };
 }
 
 export interface ModelInfo {
@@ -34,6 +36,8 @@ export interface ModelInfo {
   /** Revision, family and stored form: enters every segment's address. Example: 'cpu.1.kv8'. */
   readonly numerics: string;
   readonly weightBytes: number;
+  /** Width of a token's list of selected blocks in exact mode; 0: the model never selects. */
+  readonly exactBlocks: number;
 }
 
 /** A unit of work on the engine thread. Cancelling rejects `done` with code 'cancelled' within one step. */
@@ -57,6 +61,8 @@ export interface EncodeResult {
   /** Tokens that were run through the model (0 for those already in memory). */
   readonly encodedTokens: number;
   readonly seconds: number;
+  /** The first failure to keep a segment on disk (`store_full`, `store_unwritable`); all of them are in memory all the same. */
+  readonly storeFailure?: Error & { readonly code: string };
 }
 
 export interface OpenResult {
@@ -152,10 +158,9 @@ export interface NativeEngine {
   createTail(input: TailInput): number;
   /** One sequence with reference semantics to the letter (exact mode): no prefix, no view. */
   createExactTail(finalTokens: number, maxTokens: number): number;
-  /** A copy that goes its own way: a snapshot. */
+  /** A copy that goes its own way: a snapshot. The tail must be idle. Numbers of tails are valid at once; what was wrong with
+   *  their making (an unknown segment, a damaged file: `store_invalid`) is said by the first prefill. */
   forkTail(tail: number): number;
-  /** Tokens of the tail so far, without the prefix. */
-  tailLength(tail: number): number;
   releaseTail(tail: number): void;
   prefill(tail: number, tokens: Int32Array, options: PrefillOptions): Job<PrefillResult>;
   /** Greedy. The tail must have been prefilled. What was decoded becomes part of the tail. */
@@ -174,6 +179,8 @@ export interface Addon {
   errorCodes(): readonly string[];
   /** Lowers the scheduling priority of the calling process. */
   setBackground(background: boolean): void;
+  /** Cores that this process may use: affinity and container limits count, hyper-threads do not. */
+  physicalCores(): number;
 }
 
 let loaded: Addon | undefined;

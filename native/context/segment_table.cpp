@@ -53,7 +53,7 @@ int SegmentTable::open(const SegmentKey& key, bool& damaged) {
     const SegmentFile file(path, key, config_, form_);
     Segment segment;
     segment.key = key;
-    segment.header_layout = file.header().layout;
+    segment.layout = file.header().layout;
     segment.n_header_tokens = file.header().n_header_tokens;
     if (reading_) {
       for (int head : reading_->kv_heads) segment.keys.push_back(file.keys(reading_->sparse_layer, head));
@@ -71,7 +71,7 @@ SegmentTable::Added SegmentTable::add(SegmentHeader header, Aligned<uint8_t> ima
   Added added{-1, std::nullopt};
   Segment segment;
   segment.key = header.key;
-  segment.header_layout = header.layout;
+  segment.layout = header.layout;
   segment.n_header_tokens = header.n_header_tokens;
   bool in_file = false;
   if (!folder_.empty()) {
@@ -133,10 +133,10 @@ SegmentImage SegmentTable::image(Segment& segment) {
 
 ViewSegment SegmentTable::view(int handle, int n_hidden) {
   Segment& segment = get(handle);
-  if (n_hidden < 0 || n_hidden > segment.header_layout.n_tokens) {
-    fail(ErrorCode::invalid_argument, "expected 0 to ", segment.header_layout.n_tokens, " hidden tokens, found ", n_hidden);
+  if (n_hidden < 0 || n_hidden > segment.layout.n_tokens) {
+    fail(ErrorCode::invalid_argument, "expected 0 to ", segment.layout.n_tokens, " hidden tokens, found ", n_hidden);
   }
-  return {segment.header_layout, image(segment), n_hidden};
+  return {segment.layout, image(segment), n_hidden};
 }
 
 ReadSpan SegmentTable::reading_keys(int handle, int sparse_layer, int kv_head, std::vector<SegmentImage>& hold) {
@@ -145,13 +145,13 @@ ReadSpan SegmentTable::reading_keys(int handle, int sparse_layer, int kv_head, s
     const auto at = std::find(reading_->kv_heads.begin(), reading_->kv_heads.end(), kv_head);
     if (at != reading_->kv_heads.end()) {
       const SegmentFile::Keys& keys = segment.keys[at - reading_->kv_heads.begin()];
-      const int skipped = std::min(segment.n_header_tokens, segment.header_layout.n_tokens);
-      return {keys.rows.data() + segment.header_layout.element_bytes() * size_t(segment.header_layout.head_dim) * skipped,
-              keys.scales.empty() ? nullptr : keys.scales.data() + skipped, segment.header_layout.n_tokens - skipped};
+      const int skipped = std::min(segment.n_header_tokens, segment.layout.n_tokens);
+      return {keys.rows.data() + segment.layout.element_bytes() * size_t(segment.layout.head_dim) * skipped,
+              keys.scales.empty() ? nullptr : keys.scales.data() + skipped, segment.layout.n_tokens - skipped};
     }
   }
   hold.push_back(image(segment));
-  return SegmentKv(segment.header_layout, hold.back()).keys(sparse_layer, kv_head, segment.n_header_tokens);
+  return SegmentKv(segment.layout, hold.back()).keys(sparse_layer, kv_head, segment.n_header_tokens);
 }
 
 }  // namespace sala

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "native/context/view.h"
@@ -40,7 +41,7 @@ class SegmentTable {
 
   void release(int handle);
 
-  const SegmentLayout& layout(int handle) const { return get(handle).header_layout; }
+  const SegmentLayout& layout(int handle) const { return get(handle).layout; }
   int n_header_tokens(int handle) const { return get(handle).n_header_tokens; }
   // Maps the image if it is not. A damaged file is set aside and the segment forgotten: throws store_invalid.
   ViewSegment view(int handle, int n_hidden);
@@ -54,7 +55,7 @@ class SegmentTable {
  private:
   struct Segment {
     SegmentKey key;
-    SegmentLayout header_layout;
+    SegmentLayout layout;
     int n_header_tokens = 0;
     int n_references = 0;
     std::vector<SegmentFile::Keys> keys;        // of each of reading_->kv_heads, or empty

@@ -1,0 +1,447 @@
+// The addon's exports; extension/engine/addon.ts is their type. Arguments are checked here for what would be unsafe (types, sizes),
+// their meaning in the engine.
+#include <napi.h>
+
+#include <utility>
+
+#include "kernels/backend.h"
+#include "native/binding/async.h"
+#include "native/engine.h"
+#include "native/platform.h"
+
+namespace sala {
+
+namespace {
+
+[[noreturn]] void type_error(Napi::Env env, const std::string& message) { throw Napi::TypeError::New(env, message); }
+
+std::vector<int32_t> int32_array(const Napi::Value& value, const char* name) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) {
+    type_error(value.Env(), std::string(name) + ": expected an Int32Array");
+  }
+  const auto array = value.As<Napi::Int32Array>();
+  return {array.Data(), array.Data() + array.ElementLength()};
+}
+
+Napi::Object object(const Napi::Value& value, const char* name) {
+  if (!value.IsObject()) type_error(value.Env(), std::string(name) + ": expected an object");
+  return value.As<Napi::Object>();
+}
+
+int integer(const Napi::Value& value, const char* name) {
+  if (!value.IsNumber()) type_error(value.Env(), std::string(name) + ": expected a number");
+  const double number = value.As<Napi::Number>().DoubleValue();
+  if (!(number >= -2147483648.0 && number <= 2147483647.0) || number != double(int(number))) {
+    type_error(value.Env(), std::string(name) + ": expected a whole number of 32 bits");
+  }
+  return int(number);
+}
+
+std::string text(const Napi::Value& value, const char* name) {
+  if (!value.IsString()) type_error(value.Env(), std::string(name) + ": expected a string");
+  return value.As<Napi::String>().Utf8Value();
+}
+
+std::vector<int> integers(const Napi::Value& value, const char* name) {
+  if (!value.IsArray()) type_error(value.Env(), std::string(name) + ": expected an array of numbers");
+  std::vector<int> list;
+  const auto array = value.As<Napi::Array>();
+  for (uint32_t i = 0; i < array.Length(); ++i) list.push_back(integer(array[i], name));
+  return list;
+}
+
+TailStart tail_start(const Napi::Value& value) {
+  const std::string name = text(value, "startsFrom");
+  if (name == "prefix") return TailStart::prefix;
+  if (name == "empty") return TailStart::empty;
+  type_error(value.Env(), "startsFrom: expected 'prefix' or 'empty', found '" + name + "'");
+}
+
+Priority priority(const Napi::Value& value) {
+  const std::string name = text(value, "priority");
+  const std::pair<const char*, Priority> known[] = {{"completion", Priority::completion},
+                                                    {"decode", Priority::decode},
+                                                    {"prefill", Priority::prefill},
+                                                    {"edit", Priority::edit},
+                                                    {"ingest", Priority::ingest}};
+  for (const auto& [text, priority] : known) {
+    if (name == text) return priority;
+  }
+  type_error(value.Env(), "priority: expected completion, decode, prefill, edit or ingest, found '" + name + "'");
+}
+
+Napi::Value int32_value(Napi::Env env, const std::vector<int32_t>& list) {
+  Napi::Int32Array array = Napi::Int32Array::New(env, list.size());
+  std::copy(list.begin(), list.end(), array.Data());
+  return array;
+}
+
+Napi::Value float_value(Napi::Env env, const std::vector<float>& list) {
+  Napi::Float32Array array = Napi::Float32Array::New(env, list.size());
+  std::copy(list.begin(), list.end(), array.Data());
+  return array;
+}
+
+std::vector<SegmentKey> segment_keys(const Napi::Value& value) {
+  if (!value.IsArray()) type_error(value.Env(), "keys: expected an array of strings");
+  std::vector<SegmentKey> keys;
+  const auto array = value.As<Napi::Array>();
+  for (uint32_t i = 0; i < array.Length(); ++i) keys.push_back(parse_segment_key(text(array[i], "key")));
+  return keys;
+}
+
+}  // namespace
+
+class EngineObject : public Napi::ObjectWrap<EngineObject> {
+ public:
+  static Napi::Function init(Napi::Env env) {
+    return DefineClass(env, "NativeEngine",
+                       {InstanceAccessor<&EngineObject::info>("info"), InstanceMethod<&EngineObject::set_prefix>("setPrefix"),
+                        InstanceMethod<&EngineObject::open_segments>("openSegments"),
+                        InstanceMethod<&EngineObject::encode_segments>("encodeSegments"),
+                        InstanceMethod<&EngineObject::release_segments>("releaseSegments"), InstanceMethod<&EngineObject::read>("read"),
+                        InstanceMethod<&EngineObject::create_tail>("createTail"),
+                        InstanceMethod<&EngineObject::create_exact_tail>("createExactTail"),
+                        InstanceMethod<&EngineObject::fork_tail>("forkTail"), InstanceMethod<&EngineObject::release_tail>("releaseTail"),
+                        InstanceMethod<&EngineObject::prefill>("prefill"), InstanceMethod<&EngineObject::decode>("decode"),
+                        InstanceMethod<&EngineObject::limit_threads>("limitThreads"), InstanceMethod<&EngineObject::memory>("memory"),
+                        InstanceMethod<&EngineObject::close>("close")});
+  }
+
+  // Only load() makes one: with an external that holds the engine.
+  explicit EngineObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<EngineObject>(info) {
+    if (!info[0].IsExternal()) type_error(info.Env(), "expected load() to make an engine");
+    engine_ = *info[0].As<Napi::External<std::shared_ptr<Engine>>>().Data();
+  }
+
+ private:
+  Engine& engine(Napi::Env env) const {
+    if (!engine_) throw js_error(env, ErrorCode::engine_unreachable, "expected an open engine, found a closed one");
+    return *engine_;
+  }
+
+  // Runs a call that queues a job; what the engine throws at once becomes a JavaScript error.
+  template <class Call>
+  static auto guarded(Napi::Env env, Call&& call) {
+    try {
+      return call();
+    } catch (const EngineError& error) {
+      throw js_error(env, error.code(), error.what());
+    }
+  }
+
+  Napi::Object job_object(Napi::Env env, const std::shared_ptr<Settler>& settler, Engine::JobPtr job) const {
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("done", settler->promise());
+    object.Set("cancel", Napi::Function::New(env, [engine = std::weak_ptr<Engine>(engine_), job](const Napi::CallbackInfo&) {
+                 if (const auto alive = engine.lock()) alive->cancel(job);
+               }));
+    return object;
+  }
+
+  Napi::Value info(const Napi::CallbackInfo& call) {
+    const Napi::Env env = call.Env();
+    const Model& model = engine(env).model();
+    const ModelConfig& config = model.config;
+    Napi::Object info = Napi::Object::New(env);
+    info.Set("vocabSize", config.vocab_size);
+    info.Set("hiddenSize", config.hidden_size);
+    info.Set("nLayers", config.num_hidden_layers);
+    Napi::Array sparse = Napi::Array::New(env);
+    for (int i = 0; i < config.num_hidden_layers; ++i) {
+      if (config.mixer_types[i] == MixerType::sparse) sparse.Set(sparse.Length(), i);
+    }
+    info.Set("sparseLayers", sparse);
+    info.Set("nKvHeads", config.num_key_value_heads);
+    info.Set("headDim", config.head_dim);
+    Napi::Array eos = Napi::Array::New(env);
+    for (int32_t id : config.eos_token_ids) eos.Set(eos.Length(), id);
+    info.Set("eosTokenIds", eos);
+    info.Set("backend", model.ops.name);
+    info.Set("numerics", engine_->numerics());
+    info.Set("weightBytes", double(model.weights.bytes()));
+    // Width of a token's list of selected blocks in exact mode; 0: no selection.
+    info.Set("exactBlocks", config.sparse_config ? config.sparse_config->n_selected() : 0);
+    return info;
+  }
+
+  Napi::Value set_prefix(const Napi::CallbackInfo& call) {
+    const Napi::Env env = call.Env();
+    const auto settler = Settler::create(env);
+    engine(env).set_prefix(int32_array(call[0], "tokens"), [settler](std::exception_ptr error, int) {
+      settler->settle(error, [](Napi::Env env) { return env.Undefined(); });
+    });
+    return settler->promise();
+  }
+
+  Napi::Value open_segments(const Napi::CallbackInfo& call) {
+    const Napi::Env env = call.Env();
+    return guarded(env, [&]() -> Napi::Value {
+      auto keys = segment_keys(call[0]);
+      const auto settler = Settler::create(env);
+      engine(env).open_segments(std::move(keys), [settler](std::exception_ptr error, OpenResult result) {
+        settler->settle(error, [result = std::move(result)](Napi::Env env) {
+          Napi::Object object = Napi::Object::New(env);
+          object.Set("handles", int32_value(env, result.handles));
+          Napi::Array damaged = Napi::Array::New(env);
+          for (const SegmentKey& key : result.damaged) damaged.Set(damaged.Length(), segment_key_text(key));
+          object.Set("damaged", damaged);
+          return object;
+        });
+      });
+      return settler->promise();
+    });
+  }
+
+  Napi::Value encode_segments(const Napi::CallbackInfo& call) {
+    const Napi::Env env = call.Env();
+    return guarded(env, [&]() -> Napi::Value {
+      if (!call[0].IsArray()) type_error(env, "segments: expected an array");
+      const auto array = call[0].As<Napi::Array>();
+      std::vector<SegmentInput> segments;
+      for (uint32_t i = 0; i < array.Length(); ++i) {
+        const Napi::Object segment = object(array[i], "segments");
+        segments.push_back({parse_segment_key(text(segment.Get("key"), "key")), int32_array(segment.Get("tokens"), "tokens"),
+                            integer(segment.Get("headerTokens"), "headerTokens")});
+      }
+      const Priority wanted = priority(call[1]);
+      const auto settler = Settler::create(env);
+      std::function<void(int)> on_segment;
+      if (call[2].IsFunction()) {
+        auto callback = std::make_shared<Napi::FunctionReference>(Napi::Persistent(call[2].As<Napi::Function>()));
+        on_segment = [settler, callback](int index) {
+          settler->call([callback, index](Napi::Env env) {
+            Napi::HandleScope scope(env);
+            callback->Call({Napi::Number::New(env, index)});
+          });
+        };
+      }
+      const auto job = engine(env).encode_segments(
+          std::move(segments), wanted, std::move(on_segment), [settler](std::exception_ptr error, EncodeResult result) {
+            settler->settle(error, [result = std::move(result)](Napi::Env env) {
+              Napi::Object object = Napi::Object::New(env);
+              object.Set("handles", int32_value(env, result.handles));
+              object.Set("encodedTokens", double(result.n_encoded_tokens));
+              object.Set("seconds", result.seconds);
+              if (result.store_failure) {
+                object.Set("storeFailure", js_error(env, result.store_failure->code(), result.store_failure->what()).Value());
+              }
+              return object;
+            });
+          });
+      return job_object(env, settler, job);
+    });
+  }
+
+  Napi::Value release_segments(const Napi::CallbackInfo& call) {
+    engine(call.Env()).release_segments(int32_array(call[0], "handles"));
+    return call.Env().Undefined();
+  }
+
+  Napi::Value read(const Napi::CallbackInfo& call) {
+    const Napi::Env env = call.Env();
+    const Napi::Object from = object(call[0], "input");
+    ReadInput input;
+    input.tail = int32_array(from.Get("tail"), "tail");
+    const std::vector<int> span = integers(from.Get("span"), "span");
+    if (span.size() != 2) type_error(env, "span: expected two numbers");
+    input.span_begin = span[0];
+    input.span_end = span[1];
+    input.segments = int32_array(from.Get("segments"), "segments");
+    input.layer = integer(from.Get("layer"), "layer");
+    input.heads = integers(from.Get("heads"), "heads");
+    input.starts_from = tail_start(from.Get("startsFrom"));
+    const Priority wanted = from.Get("priority").IsUndefined() ? Priority::prefill : priority(from.Get("priority"));
+    const auto settler = Settler::create(env);
+    const auto job = engine(env).read(std::move(input), wanted, [settler](std::exception_ptr error, std::vector<float> shares) {
+      settler->settle(error, [shares = std::move(shares)](Napi::Env env) { return float_value(env, shares); });
+    });
+    return job_object(env, settler, job);
+  }
+
+  Napi::Value create_tail(const Napi::CallbackInfo& call) {
+    const Napi::Env env = call.Env();
+    const Napi::Object from = object(call[0], "input");
+    TailInput input;
+    input.view = int32_array(from.Get("view"), "view");
+    if (!from.Get("hidden").IsUndefined()) input.hidden = int32_array(from.Get("hidden"), "hidden");
+    input.starts_from = tail_start(from.Get("startsFrom"));
+    if (!from.Get("denseScopeTokens").IsUndefined()) input.dense_scope_tokens = integer(from.Get("denseScopeTokens"), "denseScopeTokens");
+    input.max_tokens = integer(from.Get("maxTokens"), "maxTokens");
+    return Napi::Number::New(env, engine(env).create_tail(std::move(input)));
+  }
+
+  Napi::Value create_exact_tail(const Napi::CallbackInfo& call) {
+    return Napi::Number::New(call.Env(),
+                             engine(call.Env()).create_exact_tail(integer(call[0], "finalTokens"), integer(call[1], "maxTokens")));
+  }
+
+  Napi::Value fork_tail(const Napi::CallbackInfo& call) {
+    return Napi::Number::New(call.Env(), engine(call.Env()).fork_tail(integer(call[0], "tail")));
+  }
+
+  Napi::Value release_tail(const Napi::CallbackInfo& call) {
+    engine(call.Env()).release_tail(integer(call[0], "tail"));
+    return call.Env().Undefined();
+  }
+
+  Napi::Value prefill(const Napi::CallbackInfo& call) {
+    const Napi::Env env = call.Env();
+    const int tail = integer(call[0], "tail");
+    auto tokens = int32_array(call[1], "tokens");
+    const Napi::Object options = object(call[2], "options");
+    const Priority wanted = priority(options.Get("priority"));
+    const int n_logits = options.Get("logits").IsUndefined() ? 0 : integer(options.Get("logits"), "logits");
+    const bool blocks = options.Get("blocks").ToBoolean();
+    const auto settler = Settler::create(env);
+    const auto job =
+        engine(env).prefill(tail, std::move(tokens), wanted, n_logits, blocks, [settler](std::exception_ptr error, PrefillResult result) {
+          settler->settle(error, [result = std::move(result)](Napi::Env env) {
+            Napi::Object object = Napi::Object::New(env);
+            object.Set("logits", float_value(env, result.logits));
+            Napi::Array blocks = Napi::Array::New(env);
+            for (const SelectedBlocks& selected : result.blocks) {
+              Napi::Object layer = Napi::Object::New(env);
+              layer.Set("layer", selected.layer);
+              layer.Set("width", selected.width);
+              layer.Set("data", int32_value(env, selected.ids));
+              blocks.Set(blocks.Length(), layer);
+            }
+            object.Set("blocks", blocks);
+            object.Set("seconds", result.seconds);
+            return object;
+          });
+        });
+    return job_object(env, settler, job);
+  }
+
+  Napi::Value decode(const Napi::CallbackInfo& call) {
+    const Napi::Env env = call.Env();
+    const int tail = integer(call[0], "tail");
+    const Napi::Object from = object(call[1], "options");
+    const Priority wanted = priority(from.Get("priority"));
+    DecodeOptions options;
+    options.max_tokens = integer(from.Get("maxTokens"), "maxTokens");
+    options.stop_ids = int32_array(from.Get("stopIds"), "stopIds");
+    options.logits = from.Get("logits").ToBoolean();
+    const auto settler = Settler::create(env);
+    if (from.Get("onToken").IsFunction()) {
+      auto callback = std::make_shared<Napi::FunctionReference>(Napi::Persistent(from.Get("onToken").As<Napi::Function>()));
+      options.on_token = [settler, callback](int32_t id) {
+        settler->call([callback, id](Napi::Env env) {
+          Napi::HandleScope scope(env);
+          callback->Call({Napi::Number::New(env, id)});
+        });
+      };
+    }
+    const auto job = engine(env).decode(tail, wanted, std::move(options), [settler](std::exception_ptr error, DecodeResult result) {
+      settler->settle(error, [result = std::move(result)](Napi::Env env) {
+        static const char* const stops[] = {"stop_id", "max_tokens", "context_full"};
+        Napi::Object object = Napi::Object::New(env);
+        object.Set("ids", int32_value(env, result.ids));
+        object.Set("logits", float_value(env, result.logits));
+        object.Set("stop", stops[int(result.stop)]);
+        object.Set("seconds", result.seconds);
+        return object;
+      });
+    });
+    return job_object(env, settler, job);
+  }
+
+  Napi::Value limit_threads(const Napi::CallbackInfo& call) {
+    engine(call.Env()).limit_threads(integer(call[0], "n"));
+    return call.Env().Undefined();
+  }
+
+  Napi::Value memory(const Napi::CallbackInfo& call) {
+    const Napi::Env env = call.Env();
+    const MemoryUse use = engine(env).memory();
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("weightBytes", double(use.weight_bytes));
+    object.Set("readingKeyBytes", double(use.reading_key_bytes));
+    object.Set("segmentBytes", double(use.segment_bytes));
+    object.Set("tailBytes", double(use.tail_bytes));
+    object.Set("nSegments", use.n_segments);
+    object.Set("nTails", use.n_tails);
+    return object;
+  }
+
+  Napi::Value close(const Napi::CallbackInfo& call) {
+    // The engine thread may be within a step: wait for it off the JavaScript thread.
+    auto* task = new PoolTask<bool>(
+        call.Env(),
+        [engine = std::exchange(engine_, nullptr)]() mutable {
+          engine.reset();
+          return true;
+        },
+        [](Napi::Env env, bool) { return env.Undefined(); });
+    const Napi::Promise promise = task->promise();
+    task->Queue();
+    return promise;
+  }
+
+  std::shared_ptr<Engine> engine_;
+};
+
+namespace {
+
+Napi::Value load(const Napi::CallbackInfo& call) {
+  const Napi::Env env = call.Env();
+  const Napi::Object from = object(call[0], "options");
+  EngineOptions options;
+  options.model_dir = text(from.Get("modelDir"), "modelDir");
+  const std::string activations = text(from.Get("activations"), "activations");
+  if (activations != "fp32" && activations != "int8") type_error(env, "activations: expected fp32 or int8, found '" + activations + "'");
+  options.activations = activations == "fp32" ? Activations::fp32 : Activations::int8;
+  options.n_threads = integer(from.Get("threads"), "threads");
+  if (!from.Get("segmentsDir").IsUndefined()) options.segments_dir = text(from.Get("segmentsDir"), "segmentsDir");
+  if (!from.Get("reading").IsUndefined()) {
+    const Napi::Object reading = object(from.Get("reading"), "reading");
+    options.read_layer = integer(reading.Get("layer"), "reading.layer");
+    options.read_heads = integers(reading.Get("heads"), "reading.heads");
+  }
+  auto* constructor = env.GetInstanceData<Napi::FunctionReference>();
+  auto* task = new PoolTask<std::shared_ptr<Engine>>(
+      env, [options = std::move(options)] { return std::make_shared<Engine>(options); },
+      [constructor](Napi::Env env, std::shared_ptr<Engine> engine) -> Napi::Value {
+        return constructor->New({Napi::External<std::shared_ptr<Engine>>::New(env, &engine)});
+      });
+  const Napi::Promise promise = task->promise();
+  task->Queue();
+  return promise;
+}
+
+Napi::Value backend_names(const Napi::CallbackInfo& call) {
+  Napi::Array names = Napi::Array::New(call.Env());
+  for (const Ops* ops : backends()) names.Set(names.Length(), ops->name);
+  return names;
+}
+
+Napi::Value error_codes(const Napi::CallbackInfo& call) {
+  Napi::Array names = Napi::Array::New(call.Env());
+  for (int code = 0; code <= int(ErrorCode::internal); ++code) names.Set(names.Length(), error_code_name(ErrorCode(code)));
+  return names;
+}
+
+Napi::Value set_background(const Napi::CallbackInfo& call) {
+  if (call[0].ToBoolean()) set_process_niceness(10);
+  return call.Env().Undefined();
+}
+
+Napi::Value cores(const Napi::CallbackInfo& call) { return Napi::Number::New(call.Env(), physical_cores()); }
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  env.SetInstanceData(new Napi::FunctionReference(Napi::Persistent(EngineObject::init(env))));
+  exports.Set("load", Napi::Function::New<load>(env));
+  exports.Set("backends", Napi::Function::New<backend_names>(env));
+  exports.Set("errorCodes", Napi::Function::New<error_codes>(env));
+  exports.Set("setBackground", Napi::Function::New<set_background>(env));
+  exports.Set("physicalCores", Napi::Function::New<cores>(env));
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(sala, init)
+
+}  // namespace sala

@@ -1,0 +1,147 @@
+#include "native/jobs/tail_jobs.h"
+
+#include <algorithm>
+
+namespace sala {
+
+namespace {
+
+// Takes the tail for a job; throws what went wrong with it before.
+Tail& begin_job(Tail& tail) {
+  if (tail.failed) std::rethrow_exception(tail.failed);
+  if (tail.busy) fail(ErrorCode::invalid_argument, "expected one request at a time on a tail, found a second one");
+  tail.busy = true;
+  return tail;
+}
+
+// Greedy: the best id, the lowest at ties.
+int32_t best_id(const std::vector<float>& logits) { return int32_t(std::max_element(logits.begin(), logits.end()) - logits.begin()); }
+
+}  // namespace
+
+PrefillJob::PrefillJob(Engine& engine, int tail, std::vector<int32_t> tokens, int n_logits, bool blocks, Completion<PrefillResult> done)
+    : ResultJob(std::move(done)), engine_(engine), tail_(tail), tokens_(std::move(tokens)), n_logits_(n_logits), blocks_(blocks) {}
+
+bool PrefillJob::step() {
+  if (!started_) start();
+  if (!forward_) start_pass();
+  forward_->step();
+  if (!forward_->done()) return false;
+  finish_pass();
+  if (next_ < tokens_.size()) return false;
+  engine_.tail(tail_).busy = false;
+  result_.seconds = stopwatch_.seconds();
+  engine_.update_memory();
+  return deliver(std::move(result_));
+}
+
+void PrefillJob::start() {
+  if (tokens_.empty()) fail(ErrorCode::invalid_argument, "expected tokens to run, found none");
+  Tail& tail = begin_job(engine_.tail(tail_));
+  started_ = true;
+  n_logits_ = std::min(n_logits_, int(tokens_.size()));
+  std::vector<int32_t> before = tail.prefix_to_run;
+  if (tail.pending) before.push_back(*tail.pending);
+  n_before_ = before.size();
+  tokens_.insert(tokens_.begin(), before.begin(), before.end());
+  // Refused whole, before anything of it is run.
+  const int room = tail.sequence->capacity() - tail.sequence->length();
+  if (int(tokens_.size()) > room) {
+    tail.busy = false;
+    started_ = false;
+    fail(ErrorCode::context_full, "expected a tail of at most ", tail.sequence->capacity(), " tokens with its prefix, found ",
+         tail.sequence->length() + int(tokens_.size()));
+  }
+  tail.prefix_to_run.clear();
+  tail.pending.reset();
+}
+
+void PrefillJob::start_pass() {
+  Tail& tail = engine_.tail(tail_);
+  n_pass_ = std::min(tokens_.size() - next_, size_t(kPassTokens));
+  std::vector<SequencePart> parts;
+  parts.push_back({&*tail.sequence, tail.view.get(), {tokens_.begin() + next_, tokens_.begin() + next_ + n_pass_}});
+  pass_blocks_.clear();
+  forward_ = std::make_unique<Forward>(*engine_.model_, std::move(parts));
+  if (blocks_) forward_->selected = &pass_blocks_;
+}
+
+void PrefillJob::finish_pass() {
+  const size_t vocab_size = engine_.model_->config.vocab_size, end = next_ + n_pass_;
+  const size_t first = std::max(next_, tokens_.size() - n_logits_);
+  if (first < end) {
+    const size_t at = result_.logits.size();
+    result_.logits.resize(at + (end - first) * vocab_size);
+    forward_->logits(0, int(first - next_), int(end - first), result_.logits.data() + at);
+  }
+  for (SelectedBlocks& blocks : pass_blocks_) {
+    // Rows of the prefix's own tokens are not the caller's.
+    const size_t row = size_t(engine_.model_->config.num_key_value_heads) * blocks.width;
+    const size_t skipped = n_before_ > next_ ? std::min(n_before_ - next_, n_pass_) : 0;
+    const auto known = std::find_if(result_.blocks.begin(), result_.blocks.end(), [&](const SelectedBlocks& b) { return b.layer == blocks.layer; });
+    SelectedBlocks& all = known == result_.blocks.end() ? result_.blocks.emplace_back(SelectedBlocks{blocks.layer, blocks.width, {}}) : *known;
+    all.ids.insert(all.ids.end(), blocks.ids.begin() + skipped * row, blocks.ids.end());
+  }
+  if (end == tokens_.size()) {
+    Tail& tail = engine_.tail(tail_);
+    tail.last_logits.resize(vocab_size);
+    if (n_logits_ > 0) {
+      std::copy(result_.logits.end() - vocab_size, result_.logits.end(), tail.last_logits.begin());
+    } else {
+      forward_->logits(0, int(n_pass_) - 1, 1, tail.last_logits.data());
+    }
+  }
+  next_ = end;
+  forward_.reset();
+}
+
+void PrefillJob::broken_off() noexcept {
+  const auto at = engine_.tails_.find(tail_);
+  if (!started_ || at == engine_.tails_.end()) return;
+  // Some layers have seen tokens that others have not: nothing can go on from here.
+  at->second.busy = false;
+  at->second.failed = std::make_exception_ptr(EngineError(ErrorCode::cancelled, "this tail's prefill was broken off"));
+}
+
+DecodeJob::DecodeJob(Engine& engine, int tail, DecodeOptions options, Completion<DecodeResult> done)
+    : ResultJob(std::move(done)), engine_(engine), tail_(tail), options_(std::move(options)) {}
+
+bool DecodeJob::finish(DecodeStop stop) {
+  engine_.tail(tail_).busy = false;
+  result_.stop = stop;
+  result_.seconds = stopwatch_.seconds();
+  return deliver(std::move(result_));
+}
+
+bool DecodeJob::step() {
+  Tail& tail = engine_.tail(tail_);
+  if (!started_) {
+    begin_job(tail);
+    started_ = true;
+    if (tail.last_logits.empty()) fail(ErrorCode::invalid_argument, "expected a tail that was prefilled, found one without logits");
+  }
+  if (int(result_.ids.size()) >= options_.max_tokens) return finish(DecodeStop::max_tokens);
+  if (tail.pending) {
+    // The token decoded last enters the sequence only now that another one is wanted.
+    if (tail.sequence->length() == tail.sequence->capacity()) return finish(DecodeStop::context_full);
+    std::vector<SequencePart> parts;
+    parts.push_back({&*tail.sequence, tail.view.get(), {*tail.pending}});
+    Forward forward(*engine_.model_, std::move(parts));
+    while (!forward.done()) forward.step();
+    forward.logits(0, 0, 1, tail.last_logits.data());
+  }
+  const int32_t id = best_id(tail.last_logits);
+  tail.pending = id;
+  result_.ids.push_back(id);
+  if (options_.logits) result_.logits.insert(result_.logits.end(), tail.last_logits.begin(), tail.last_logits.end());
+  if (options_.on_token) options_.on_token(id);
+  if (std::find(options_.stop_ids.begin(), options_.stop_ids.end(), id) != options_.stop_ids.end()) return finish(DecodeStop::stop_id);
+  return false;
+}
+
+void DecodeJob::broken_off() noexcept {
+  const auto at = engine_.tails_.find(tail_);
+  if (started_ && at != engine_.tails_.end()) at->second.busy = false;
+}
+
+}  // namespace sala

@@ -1,0 +1,50 @@
+// Prefill and decode of one tail.
+#pragma once
+
+#include "native/jobs/job.h"
+
+namespace sala {
+
+class PrefillJob : public ResultJob<PrefillResult> {
+ public:
+  PrefillJob(Engine& engine, int tail, std::vector<int32_t> tokens, int n_logits, bool blocks, Completion<PrefillResult> done);
+  bool step() override;
+
+ private:
+  void start();
+  void start_pass();
+  void finish_pass();
+  void broken_off() noexcept override;
+
+  Engine& engine_;
+  int tail_;
+  std::vector<int32_t> tokens_;        // all that is run: prefix or pending token first, where there is one
+  int n_logits_;
+  bool blocks_;
+  bool started_ = false;
+  size_t next_ = 0, n_pass_ = 0, n_before_ = 0;  // n_before_: leading tokens that the caller did not give
+  std::unique_ptr<Forward> forward_;
+  std::vector<SelectedBlocks> pass_blocks_;
+  PrefillResult result_;
+  Stopwatch stopwatch_;
+};
+
+class DecodeJob : public ResultJob<DecodeResult> {
+ public:
+  DecodeJob(Engine& engine, int tail, DecodeOptions options, Completion<DecodeResult> done);
+  // One token a step, all layers: a tail whose decoding is cancelled stays whole.
+  bool step() override;
+
+ private:
+  bool finish(DecodeStop stop);
+  void broken_off() noexcept override;
+
+  Engine& engine_;
+  int tail_;
+  DecodeOptions options_;
+  bool started_ = false;
+  DecodeResult result_;
+  Stopwatch stopwatch_;
+};
+
+}  // namespace sala
