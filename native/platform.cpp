@@ -11,6 +11,9 @@
 #ifdef __linux__
 #include <sched.h>
 #endif
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -394,6 +397,12 @@ ProcessMemory process_memory() {
 #endif
   memory.private_bytes = memory.resident_bytes;
   return memory;
+}
+
+void release_free_memory() {
+#ifdef __GLIBC__
+  ::malloc_trim(0);
+#endif
 }
 
 void set_process_niceness(int niceness) {

