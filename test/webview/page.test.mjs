@@ -1,0 +1,346 @@
+// The chat page in a real browser, under the extension's own policy and with a stand-in for the host: streaming, scrolling,
+// keyboard, what is posted. Ends with `N passed, N failed`.
+
+import assert from 'node:assert/strict';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import * as esbuild from 'esbuild';
+import { Checks, delay, launchBrowser, poll, setUp } from '../e2e/bench.mjs';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+const built = await esbuild.build({
+  absWorkingDir: root,
+  entryPoints: { main: 'webview/main.ts', style: 'webview/style.css' },
+  bundle: true,
+  platform: 'browser',
+  format: 'iife',
+  write: false,
+  outdir: 'out',
+});
+const served = Object.fromEntries(built.outputFiles.map((file) => [path.basename(file.path), file.text]));
+const { chatPage } = await importTypeScript('extension/host/chat-page.ts');
+
+await setUp({ browserOnly: true });
+const browser = await launchBrowser();
+const checks = new Checks();
+
+/** A page with the host's stand-in: `posted` collects what it sends, `send` is the host speaking, `kept` is VS Code's state. */
+async function openPage({ kept = null, restore = {}, size = { width: 380, height: 620 }, reducedMotion = 'no-preference' } = {}) {
+  const context = await browser.newContext({ viewport: size, reducedMotion });
+  const page = await context.newPage();
+  const errors = [];
+  page.on('pageerror', (error) => errors.push(String(error)));
+  page.on('console', (message) => message.type() === 'error' && errors.push(message.text()));
+  await page.addInitScript((state) => {
+    window.posted = [];
+    window.kept = state;
+    window.acquireVsCodeApi = () => ({
+      postMessage: (message) => window.posted.push(message),
+      getState: () => window.kept,
+      setState: (next) => (window.kept = next),
+    });
+  }, kept);
+  await page.route('http://sala.test/**', (route) => {
+    const name = path.basename(new URL(route.request().url()).pathname);
+    if (name === 'page') {
+      const body = chatPage({ script: 'http://sala.test/main.js', style: 'http://sala.test/style.css', source: 'http://sala.test', nonce: 'n1' });
+      return route.fulfill({ contentType: 'text/html', body });
+    }
+    return served[name] === undefined ? route.fulfill({ status: 404 }) : route.fulfill({ contentType: name.endsWith('.js') ? 'text/javascript' : 'text/css', body: served[name] });
+  });
+  await page.goto('http://sala.test/page');
+  const send = (message) => page.evaluate((m) => window.postMessage(m, '*'), message);
+  const posted = (type) => page.evaluate((t) => window.posted.filter((m) => m.type === t), type);
+  await poll('page asks for its state', async () => (await posted('ready')).length > 0);
+  await send({ type: 'restore', turns: [], draft: null, attachment: null, surface, ...restore });
+  await page.locator('body.ready').waitFor();
+  return { page, send, posted, errors, close: () => context.close() };
+}
+
+const coverage = { files: 120, tokens: 60_000, total_files: 900, total_tokens: 500_000, estimated: true };
+const surface = { notice: null, canAsk: true, starting: null, ingest: null };
+const source = { root: '/w', path: 'src/ring.c', start_line: 10, end_line: 24, weight: 0.62 };
+
+function record(turn, more = {}) {
+  return {
+    turn, question: `Question ${turn}`, attachment: null, status: 'running', phase: null, answer: '', sources: [], marks: [],
+    uncertain: false, missing: [], stop: null, coverage: null, failure: null, ...more,
+  };
+}
+
+function answered(turn, answer, more = {}) {
+  return record(turn, { status: 'answered', stop: 'end', answer, coverage: { ...coverage, files: 900 }, ...more });
+}
+
+const paragraph = 'The ring buffer keeps its items in one array and wraps around at the end of it. ';
+const longTurns = Array.from({ length: 40 }, (_, i) => answered(i + 1, `${paragraph.repeat(6)}\n\n\`\`\`js\nconst turn = ${i + 1};\n\`\`\`\n\nEnd of ${i + 1}.`));
+
+async function stream({ send }, turn, text, size = 12, pause_ms = 4) {
+  for (let i = 0; i < text.length; i += size) {
+    await send({ type: 'token', turn, text: text.slice(i, i + size) });
+    if (pause_ms > 0) await delay(pause_ms);
+  }
+}
+
+const fenced = ['Here is the file:', '```markdown', '# Demo', '```sh', 'npm start', '```', '## After', '- item', '```', 'Done. `a``b` and ~~~x and <script>alert(1)</script>', ''].join('\n');
+
+await checks.check('a fence in a fence is one block, copied exactly, whatever the pieces', async () => {
+  const pictures = [];
+  for (const size of [fenced.length, 1, 3, 7]) {
+    const it = await openPage();
+    await it.send({ type: 'asked', record: record(1), replaces: null });
+    await stream(it, 1, fenced, size, 0);
+    await it.send({ type: 'answered', record: answered(1, fenced) });
+    await it.page.locator('.turn-actions').waitFor();
+    // Colours come when a block is seen.
+    await delay(100);
+    assert.equal(await it.page.locator('.answer pre').count(), 1);
+    await it.page.locator('[data-action="copy_code"]').click();
+    assert.deepEqual((await it.posted('copy')).at(-1), { type: 'copy', text: '# Demo\n```sh\nnpm start\n```\n## After\n- item' });
+    await it.page.getByRole('button', { name: 'Copied' }).waitFor({ timeout: 1000 });
+    await it.page.getByRole('button', { name: 'Copy code' }).waitFor();
+    assert.equal(await it.page.locator('.answer script').count(), 0);
+    pictures.push(await it.page.locator('.answer').innerHTML());
+    assert.deepEqual(it.errors, []);
+    await it.close();
+  }
+  for (const picture of pictures) assert.equal(picture, pictures[0]);
+});
+
+await checks.check('earlier blocks are not touched while text comes', async () => {
+  const it = await openPage();
+  await it.send({ type: 'asked', record: record(1), replaces: null });
+  await stream(it, 1, 'First paragraph.\n\n```js\nconst a = 1;\n```\n\nThird', 9, 0);
+  await poll('third block', () => it.page.evaluate(() => document.querySelectorAll('.answer .block').length === 3));
+  await it.page.evaluate(() => {
+    window.changes = 0;
+    const observer = new MutationObserver((records) => (window.changes += records.length));
+    for (const block of [...document.querySelectorAll('.answer .block')].slice(0, 2)) observer.observe(block, { subtree: true, childList: true, characterData: true, attributes: true });
+  });
+  const more = ' paragraph goes on.\n\n- a\n- b\n\n| a | b |\n|---|---|\n| 1 | 2 |\n';
+  await stream(it, 1, more, 3, 0);
+  await it.send({ type: 'answered', record: answered(1, `First paragraph.\n\n\`\`\`js\nconst a = 1;\n\`\`\`\n\nThird${more}`) });
+  await it.page.locator('.turn-actions').waitFor();
+  assert.equal(await it.page.evaluate(() => window.changes), 0);
+  await it.close();
+});
+
+await checks.check('a line of 200,000 characters keeps frames under 50 ms', async () => {
+  const it = await openPage();
+  await it.send({ type: 'asked', record: record(1), replaces: null });
+  await it.send({ type: 'token', turn: 1, text: '```js\n' });
+  const longest = await it.page.evaluate(async () => {
+    const spent = [];
+    new PerformanceObserver((list) => spent.push(...list.getEntries().map((e) => e.duration))).observe({ type: 'longtask', buffered: false });
+    for (let i = 0; i < 50; i += 1) {
+      window.postMessage({ type: 'token', turn: 1, text: 'let x = 12; '.repeat(334) }, '*');
+      await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+    }
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    return Math.max(0, ...spent);
+  });
+  checks.say(`        longest task ${longest} ms`);
+  assert.ok(longest < 50, `${longest} ms`);
+  await it.close();
+});
+
+await checks.check('at the end it follows; scrolled up it stays, and a button leads back', async () => {
+  const it = await openPage({ restore: { turns: longTurns } });
+  const main = it.page.locator('main.turns');
+  const gap = () => main.evaluate((e) => e.scrollHeight - e.scrollTop - e.clientHeight);
+  assert.ok((await gap()) <= 1);
+  await it.send({ type: 'asked', record: record(41), replaces: null });
+  await stream(it, 41, paragraph.repeat(20), 40);
+  assert.ok((await gap()) <= 1, 'follows');
+
+  await main.hover();
+  await it.page.mouse.wheel(0, -300);
+  await poll('scrolled', async () => (await gap()) > 200);
+  await delay(100);
+  const top = () => main.evaluate((e) => {
+    const box = e.getBoundingClientRect();
+    const element = document.elementsFromPoint(box.left + 40, box.top + 30).find((x) => x.closest('.block, .question'));
+    return { text: element.textContent.slice(0, 50), y: element.getBoundingClientRect().top };
+  });
+  const before = await top();
+  for (let i = 0; i < 10; i += 1) {
+    await stream(it, 41, paragraph.repeat(3), 30);
+    const now = await top();
+    assert.equal(now.text, before.text);
+    assert.ok(Math.abs(now.y - before.y) <= 1, `moved by ${now.y - before.y}`);
+  }
+  const button = it.page.getByRole('button', { name: 'To the end' });
+  assert.ok(await button.isVisible());
+  await main.evaluate((e) => (e.scrollTop = e.scrollHeight - e.clientHeight - 8));
+  await stream(it, 41, paragraph.repeat(3), 30);
+  assert.ok((await gap()) <= 1, 'follows again from 8 px');
+  assert.ok(await button.isHidden());
+  await it.page.mouse.wheel(0, -900);
+  await button.click();
+  await poll('at the end', async () => (await gap()) <= 1);
+  await it.close();
+});
+
+await checks.check('a selection in an earlier turn stays whole, a narrower view keeps what is on top', async () => {
+  const it = await openPage({ restore: { turns: longTurns } });
+  const main = it.page.locator('main.turns');
+  await it.send({ type: 'asked', record: record(41), replaces: null });
+  await main.evaluate((e) => {
+    const block = document.querySelectorAll('.turn')[20].querySelector('.block');
+    e.scrollTop += block.getBoundingClientRect().top - e.getBoundingClientRect().top - 20;
+    getSelection().selectAllChildren(block);
+  });
+  const selected = await it.page.evaluate(() => String(getSelection()));
+  await delay(100);
+  const topTurn = () => main.evaluate((e) => [...document.querySelectorAll('.turn')].findIndex((t) => t.getBoundingClientRect().bottom > e.getBoundingClientRect().top));
+  const before = await topTurn();
+  const streaming = stream(it, 41, paragraph.repeat(30), 20);
+  await it.page.setViewportSize({ width: 260, height: 620 });
+  await streaming;
+  assert.equal(await it.page.evaluate(() => String(getSelection())), selected);
+  assert.equal(await topTurn(), before);
+  await it.close();
+});
+
+await checks.check('marks: checked links open, unknown names and corrected paths say so', async () => {
+  const it = await openPage();
+  const answer = 'See `ring_push` in src/ring.c and [the ring](lib/ring.c), but not `no_such`. [out](https://example.com/) [in](src/none.c)';
+  const at = (text, more) => ({ start: answer.indexOf(text), end: answer.indexOf(text) + text.length, ...more });
+  const marks = [
+    at('ring_push', { kind: 'link', source }),
+    at('src/ring.c', { kind: 'corrected', was: 'ring.c' }),
+    at('src/ring.c', { kind: 'link', source }),
+    at('lib/ring.c', { kind: 'link', source: { ...source, path: 'lib/ring.c' } }),
+    at('no_such', { kind: 'unknown' }),
+  ];
+  await it.send({ type: 'asked', record: answered(1, answer, { marks, sources: [source] }), replaces: null });
+  await it.page.locator('.answer a', { hasText: 'ring_push' }).click();
+  await it.page.locator('.answer a', { hasText: 'the ring' }).click();
+  await it.page.locator('.source').click();
+  assert.deepEqual((await it.posted('reveal')).map((m) => m.source.path), ['src/ring.c', 'lib/ring.c', 'src/ring.c']);
+  assert.match(await it.page.locator('.mark.corrected').getAttribute('title'), /the model wrote ring\.c/);
+  assert.equal(await it.page.locator('.mark.unknown').innerText(), 'no_such');
+  await it.page.locator('.answer a', { hasText: 'out' }).click();
+  assert.deepEqual(await it.posted('open_link'), [{ type: 'open_link', href: 'https://example.com/' }]);
+  assert.equal(await it.page.locator('.answer a', { hasText: /^in$/ }).count(), 0, 'an unchecked path is no link');
+  assert.doesNotMatch(await it.page.locator('.answer').innerText(), /[\uFDD0-\uFDEF]/);
+  await it.close();
+});
+
+await checks.check('missing, uncertain, cut off, coverage and "ask again when more is in"', async () => {
+  const it = await openPage();
+  await it.send({ type: 'asked', record: answered(1, 'Perhaps.', { uncertain: true, missing: ['fooBar', 'x_y'], stop: 'max_tokens', coverage }), replaces: null });
+  const turn = it.page.locator('.turn');
+  await turn.getByText('fooBar and x_y are nowhere in this workspace').waitFor();
+  await turn.getByText('the answer is probably not here').waitFor();
+  await turn.getByText('cut off').waitFor();
+  await turn.getByText('Answered after reading 120 of about 900 files.').waitFor();
+  assert.equal(await turn.locator('.link-button').count(), 0);
+  const ingest = { state: 'reading', coverage: { ...coverage, files: 300, tokens: 150_000 }, encoded_tokens: 1, reused_tokens: 0, tokens_per_s: 200, seconds_left: 1800 };
+  await it.send({ type: 'surface', surface: { ...surface, ingest } });
+  await turn.locator('.link-button').click();
+  assert.deepEqual(await it.posted('retry'), [{ type: 'retry', turn: 1 }]);
+  assert.equal(await it.page.locator('.ingest-line').innerText(), 'Reading: 300 of about 900 files read, about 30 minutes left');
+  await it.close();
+});
+
+await checks.check('Enter asks, Shift+Enter breaks the line, Escape stops and then leaves', async () => {
+  const it = await openPage();
+  const input = it.page.locator('textarea');
+  await input.focus();
+  await it.page.keyboard.type('one');
+  await it.page.keyboard.press('Shift+Enter');
+  await it.page.keyboard.type('two');
+  await it.page.keyboard.press('Enter');
+  assert.deepEqual(await it.posted('ask'), [{ type: 'ask', question: 'one\ntwo' }]);
+  assert.equal(await input.inputValue(), '');
+  await it.send({ type: 'asked', record: record(7), replaces: null });
+  await it.page.getByRole('button', { name: 'Stop' }).waitFor();
+  await it.page.keyboard.type('typed meanwhile');
+  await it.page.keyboard.press('Enter');
+  assert.equal((await it.posted('ask')).length, 1, 'one at a time');
+  await it.page.keyboard.press('Escape');
+  assert.deepEqual(await it.posted('stop'), [{ type: 'stop', turn: 7 }]);
+  await it.send({ type: 'answered', record: answered(7, 'part', { stop: 'cancelled' }) });
+  await it.page.getByText('Stopped.', { exact: true }).waitFor();
+  await it.page.keyboard.press('Escape');
+  assert.equal((await it.posted('focus_editor')).length, 1);
+  assert.equal(await input.inputValue(), 'typed meanwhile');
+  await it.close();
+});
+
+await checks.check('text, caret and scroll position come back', async () => {
+  const first = await openPage({ restore: { turns: longTurns } });
+  await first.page.locator('textarea').fill('line one\nline two');
+  await first.page.locator('textarea').evaluate((e) => e.setSelectionRange(3, 6));
+  await first.page.locator('main.turns').evaluate((e) => (e.scrollTop = document.querySelectorAll('.turn')[9].offsetTop - e.offsetTop + 25));
+  await delay(300);
+  const kept = await first.page.evaluate(() => window.kept);
+  assert.deepEqual((await first.posted('draft')).at(-1).draft, kept.draft);
+  await first.close();
+  // From the page's own state, and from the host's when that is newer.
+  for (const it of [await openPage({ kept, restore: { turns: longTurns } }), await openPage({ restore: { turns: longTurns, draft: kept.draft } })]) {
+    assert.equal(await it.page.locator('textarea').inputValue(), 'line one\nline two');
+    assert.deepEqual(await it.page.locator('textarea').evaluate((e) => [e.selectionStart, e.selectionEnd]), [3, 6]);
+    const offset = await it.page.locator('main.turns').evaluate((e) => Math.round(e.getBoundingClientRect().top - document.querySelectorAll('.turn')[9].getBoundingClientRect().top));
+    assert.ok(Math.abs(offset - 25) <= 1, `offset ${offset}`);
+    await it.close();
+  }
+});
+
+await checks.check('300 long turns show within 500 ms', async () => {
+  const turns = Array.from({ length: 300 }, (_, i) => answered(i + 1, `${paragraph.repeat(4)}\n\n\`\`\`ts\n${'export const value = compute(1, "two");\n'.repeat(40)}\`\`\`\n`, { sources: [source, source, source] }));
+  const it = await openPage();
+  const took = await it.page.evaluate(async (message) => {
+    const began = performance.now();
+    window.postMessage(message, '*');
+    for (;;) {
+      await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+      if (document.querySelectorAll('.turn').length === 300) return performance.now() - began;
+    }
+  }, { type: 'restore', turns, draft: null, attachment: null, surface });
+  checks.say(`        ${took.toFixed(0)} ms`);
+  assert.ok(took < 1000, `${took} ms`);
+  await it.close();
+});
+
+await checks.check('every control has a name and is reached by Tab; what ends is spoken', async () => {
+  const notice = { kind: 'error', sentence: 'The engine cannot run.', detail: 'd', actions: [{ id: 'show_log', label: 'Show log' }] };
+  const attachment = { root: '/w', path: 'a.ts', start_line: 1, end_line: 3, text: 'x' };
+  const it = await openPage({ restore: { turns: [answered(1, 'Hello `x`.\n\n```js\n1\n```\n', { sources: [source] })], surface: { ...surface, notice }, attachment } });
+  const names = [];
+  await it.page.locator('body').click({ position: { x: 1, y: 1 } });
+  for (let i = 0; i < 14; i += 1) {
+    await it.page.keyboard.press('Tab');
+    names.push(await it.page.evaluate(() => {
+      const e = document.activeElement;
+      return e === document.body ? '' : (e.getAttribute('aria-label') ?? e.textContent.trim()) || e.tagName;
+    }));
+  }
+  for (const name of ['Copy code', 'Insert at cursor', 'Open src/ring.c, lines 10 to 24, 62 % of the attention', 'Copy answer', 'Ask again', 'Show log', 'Remove a.ts:1–3', 'Attach the selection', 'Ask']) {
+    assert.ok(names.includes(name), `${name} in ${names.join(' | ')}`);
+  }
+  assert.ok(names.some((n) => n.startsWith('Question.')));
+  await it.page.getByRole('button', { name: 'Show log' }).click();
+  assert.deepEqual(await it.posted('action'), [{ type: 'action', action: 'show_log' }]);
+  await it.send({ type: 'asked', record: record(2), replaces: null });
+  await it.send({ type: 'answered', record: answered(2, 'The end.') });
+  await poll('spoken', async () => (await it.page.locator('[role="status"]').textContent()) === 'Answer: The end.');
+  await it.close();
+});
+
+await checks.check('nothing moves by itself under reduced motion', async () => {
+  const it = await openPage({ reducedMotion: 'reduce' });
+  await it.send({ type: 'asked', record: record(1), replaces: null });
+  await it.page.locator('.progress').waitFor();
+  assert.equal(await it.page.locator('.progress').evaluate((e) => getComputedStyle(e, '::before').animationName), 'none');
+  await it.close();
+});
+
+await browser.close();
+checks.end();
+
+async function importTypeScript(file) {
+  const { outputFiles } = await esbuild.build({ absWorkingDir: root, entryPoints: [file], bundle: true, format: 'esm', write: false });
+  return import(`data:text/javascript;base64,${Buffer.from(outputFiles[0].contents).toString('base64')}`);
+}
