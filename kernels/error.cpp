@@ -25,4 +25,8 @@ const char* error_code_name(ErrorCode code) {
   return "internal";
 }
 
+void check_failed(const char* file, int line, const char* condition) {
+  fail(ErrorCode::internal, file, ":", line, ": expected ", condition);
+}
+
 }  // namespace sala

@@ -23,7 +23,7 @@ namespace {
 
 constexpr auto kSpinTime = std::chrono::microseconds(30);
 // Pieces per thread: enough to even out threads of unequal speed, few enough that a piece is worth its fetch_add.
-constexpr int kPiecesPerThread = 4;
+constexpr int kPiecesPerThread = 16;
 // The gate: bit 0 … 15 threads inside, bit 16 open, above it the number of the job.
 constexpr uint64_t kInsideMask = 0xFFFF;
 constexpr uint64_t kOpen = uint64_t{1} << 16;

@@ -68,6 +68,24 @@ inline float max_lane(F32x8 a) {
   const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
+// Lane j of rows[i] becomes lane i of rows[j].
+inline void transpose(F32x8 (&rows)[kLanes]) {
+  __m256 pairs[8], fours[8];
+  for (int i = 0; i < 8; i += 2) {
+    pairs[i] = _mm256_unpacklo_ps(rows[i].v, rows[i + 1].v);
+    pairs[i + 1] = _mm256_unpackhi_ps(rows[i].v, rows[i + 1].v);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    fours[i] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0x44);
+    fours[i + 1] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0xEE);
+    fours[i + 2] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0x44);
+    fours[i + 3] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0xEE);
+  }
+  for (int i = 0; i < 4; ++i) {
+    rows[i].v = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x20);
+    rows[i + 4].v = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x31);
+  }
+}
 
 #elif SALA_ISA_neon
 
@@ -124,6 +142,25 @@ inline float max_lane(F32x8 a) {
   const float32x2_t two = vbsl_f32(vcgt_f32(low, high), low, high);
   const float x = vget_lane_f32(two, 0), y = vget_lane_f32(two, 1);
   return x > y ? x : y;
+}
+inline void transpose(F32x8 (&rows)[kLanes]) {
+  const auto four_by_four = [](float32x4_t& a, float32x4_t& b, float32x4_t& c, float32x4_t& d) {
+    const float64x2_t ab_even = vreinterpretq_f64_f32(vtrn1q_f32(a, b)), ab_odd = vreinterpretq_f64_f32(vtrn2q_f32(a, b));
+    const float64x2_t cd_even = vreinterpretq_f64_f32(vtrn1q_f32(c, d)), cd_odd = vreinterpretq_f64_f32(vtrn2q_f32(c, d));
+    a = vreinterpretq_f32_f64(vtrn1q_f64(ab_even, cd_even));
+    b = vreinterpretq_f32_f64(vtrn1q_f64(ab_odd, cd_odd));
+    c = vreinterpretq_f32_f64(vtrn2q_f64(ab_even, cd_even));
+    d = vreinterpretq_f32_f64(vtrn2q_f64(ab_odd, cd_odd));
+  };
+  four_by_four(rows[0].lo, rows[1].lo, rows[2].lo, rows[3].lo);
+  four_by_four(rows[0].hi, rows[1].hi, rows[2].hi, rows[3].hi);
+  four_by_four(rows[4].lo, rows[5].lo, rows[6].lo, rows[7].lo);
+  four_by_four(rows[4].hi, rows[5].hi, rows[6].hi, rows[7].hi);
+  for (int i = 0; i < 4; ++i) {
+    const float32x4_t upper_right = rows[i].hi;
+    rows[i].hi = rows[i + 4].lo;
+    rows[i + 4].lo = upper_right;
+  }
 }
 
 #else
@@ -224,10 +261,22 @@ inline float max_lane(F32x8 a) {
   const float y = four[1] > four[3] ? four[1] : four[3];
   return x > y ? x : y;
 }
+inline void transpose(F32x8 (&rows)[kLanes]) {
+  for (int i = 0; i < kLanes; ++i) {
+    for (int j = 0; j < i; ++j) {
+      const float upper = rows[j].v[i];
+      rows[j].v[i] = rows[i].v[j];
+      rows[i].v[j] = upper;
+    }
+  }
+}
 
 #endif
 
 // ---- the same for all forms ----
+
+inline F32x8 load_floats(const float* p) { return F32x8::load(p); }
+inline F32x8 load_floats(const int8_t* p) { return F32x8::load_i8(p); }
 
 // The first n lanes from p (1 … 8), `rest` in the others; memory behind them is not touched. So the end of an array takes
 // the same path, and gives the same bits, as its middle.
@@ -266,6 +315,12 @@ inline F32x8 exp(F32x8 x) {
   // n reaches 128, whose power of two is no float: 2p · 2^(n − 1) instead.
   const F32x8 power = exponent_from_bits(t, 126);
   return select_less(x, low, F32x8::zero(), (p + p) * power);
+}
+
+inline float exp(float x) {
+  float lanes[kLanes];
+  exp(F32x8::set1(x)).store(lanes);
+  return lanes[0];
 }
 
 // 1 / (1 + e^−x).

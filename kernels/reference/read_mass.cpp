@@ -12,18 +12,20 @@ void read_mass(const ReadMassArgs& args, Stream&) {
     std::vector<double> logits(span.n_rows);
     for (int r = 0; r < args.n_rows; ++r) {
       const float* q = args.q + int64_t{r} * d;
-      double max = -INFINITY, sum = 0;
+      float max = -INFINITY;
       for (int i = 0; i < span.n_rows; ++i) {
         double dot = 0;
         for (int c = 0; c < d; ++c) {
           const int64_t at = int64_t{i} * d + c;
-          dot += double{q[c]} * (span.k_scales ? static_cast<const int8_t*>(span.k)[at] : static_cast<const float*>(span.k)[at]);
+          const float k = span.k_scales ? static_cast<const int8_t*>(span.k)[at] : static_cast<const float*>(span.k)[at];
+          dot += double{q[c]} * k;
         }
         logits[i] = span.k_scales ? span.k_scales[i] * dot : dot;
-        max = std::fmax(max, logits[i]);
+        max = std::fmax(max, static_cast<float>(logits[i]));
       }
+      double sum = 0;
       for (double logit : logits) sum += std::exp(logit - max);
-      args.max[int64_t{r} * args.n_spans + s] = static_cast<float>(max);
+      args.max[int64_t{r} * args.n_spans + s] = max;
       args.sum[int64_t{r} * args.n_spans + s] = static_cast<float>(sum);
     }
   }
