@@ -12,86 +12,112 @@ constexpr int kUnpackedColumns = 1024;  // of a panel at once: 16 KB, half of th
 
 // acc[t] = fma(dots[t], w_scales * q_scale of t, acc[t]).
 template <int Tokens>
-void add_group(const int32_t* dots, const float* w_scales, const float* q_scales, int64_t q_stride, float* acc) {
+inline void add_group(const int32_t* dots, const float* w_scales, const float* q_scales, int64_t q_stride, float* acc) {
   const F32x8 low = F32x8::load(w_scales), high = F32x8::load(w_scales + kLanes);
 #pragma GCC unroll 6
   for (int t = 0; t < Tokens; ++t, dots += kPanelRows, acc += kPanelRows) {
     const F32x8 scale = F32x8::set1(q_scales[t * q_stride]);
-    fma(load_i32(dots), low * scale, F32x8::load(acc)).store(acc);
-    fma(load_i32(dots + kLanes), high * scale, F32x8::load(acc + kLanes)).store(acc + kLanes);
+    fma(I32x8::load(dots).to_f32(), low * scale, F32x8::load(acc)).store(acc);
+    fma(I32x8::load(dots + kLanes).to_f32(), high * scale, F32x8::load(acc + kLanes)).store(acc + kLanes);
   }
 }
 
-// Start values of the dot products: −zero · Σ q.
+// Start values of the dot products: −zero · Σ q, with zeros [16], or 8 everywhere where null.
 template <int Tokens>
-void start_dots(const uint8_t* zeros, const int32_t* q_sums, int64_t q_stride, int32_t* dots) {
+inline void start_dots(const uint8_t* zeros, const int32_t* q_sums, int64_t q_stride, int32_t* dots) {
 #pragma GCC unroll 6
   for (int t = 0; t < Tokens; ++t, dots += kPanelRows) {
-    const int32_t sum = q_sums[t * q_stride];
+    I32x8 low = I32x8::set1(-8 * q_sums[t * q_stride]), high = low;
     if (zeros) {
-      for (int r = 0; r < kPanelRows; ++r) dots[r] = -zeros[r] * sum;
-    } else {
-      for (int r = 0; r < kPanelRows; ++r) dots[r] = -8 * sum;
+      const I32x8 minus_sum = I32x8::set1(-q_sums[t * q_stride]);
+      low = I32x8::load_u8(zeros) * minus_sum;
+      high = I32x8::load_u8(zeros + kLanes) * minus_sum;
     }
+    low.store(dots);
+    high.store(dots + kLanes);
   }
 }
 
-// Groups g … g + n_groups of int4 panel p for the tokens from `token` on, added to acc. `weights`: the panel from group g on,
-// as nibbles or as unpacked bytes.
+// What the inner loops read of an int4 product. They copy it: the assembly may write any memory, as far as the compiler
+// knows, and would have the fields of MatmulArgs and Matrix read again for each group.
+struct Int4Product {
+  const uint8_t* values;
+  const float* scales;
+  const uint8_t* zeros;  // null: 8
+  const int8_t* q;
+  const float* q_scales;
+  const int32_t* q_sums;
+  int64_t in_features, n_groups, group_size;
+
+  explicit Int4Product(const MatmulArgs& args)
+      : values(args.weight->values.data()),
+        scales(args.weight->scales.data()),
+        zeros(args.weight->zeros.empty() ? nullptr : args.weight->zeros.data()),
+        q(args.q),
+        q_scales(args.q_scales),
+        q_sums(args.q_sums),
+        in_features(args.weight->in_features),
+        n_groups(args.weight->n_groups()),
+        group_size(args.weight->group_size) {}
+
+  const uint8_t* panel(int64_t p) const { return values + p * in_features * (kPanelRows / 2); }
+};
+
+// Groups g … g + n_groups of panel p for the tokens from `token` on, added to acc. `weights`: the panel from group g on, as
+// nibbles or as unpacked bytes.
 template <int Tokens, bool Nibbles>
-void add_int4(const MatmulArgs& args, int p, int token, int g, int n_groups, const uint8_t* weights, float* acc) {
-  const Matrix& w = *args.weight;
-  const int64_t q_stride = w.n_groups();
-  const int64_t panel_group = (p * q_stride + g) * kPanelRows, token_group = token * q_stride + g;
-  const float* w_scales = w.scales.data() + panel_group;
-  const uint8_t* zeros = w.zeros.empty() ? nullptr : w.zeros.data() + panel_group;
-  const float* q_scales = args.q_scales + token_group;
-  const int32_t* q_sums = args.q_sums + token_group;
-  const int8_t* q = args.q + static_cast<int64_t>(token) * w.in_features + static_cast<int64_t>(g) * w.group_size;
+inline void add_int4(const Int4Product& m, int64_t p, int64_t token, int64_t g, int64_t n_groups, const uint8_t* weights,
+                     float* acc) {
+  const int64_t panel_group = (p * m.n_groups + g) * kPanelRows, token_group = token * m.n_groups + g;
+  const int8_t* q = m.q + token * m.in_features + g * m.group_size;
+  const int64_t group_bytes = m.group_size * (Nibbles ? kPanelRows / 2 : kPanelRows);
   alignas(64) int32_t dots[Tokens * kPanelRows];
-  for (int i = 0; i < n_groups; ++i) {
-    start_dots<Tokens>(zeros, q_sums + i, q_stride, dots);
-    if constexpr (Nibbles) dot_nibbles<Tokens>(weights, q, w.in_features, w.group_size, dots);
-    else dot_bytes<Tokens>(weights, q, w.in_features, w.group_size, dots);
-    add_group<Tokens>(dots, w_scales, q_scales + i, q_stride, acc);
-    weights += w.group_size * (Nibbles ? kPanelRows / 2 : kPanelRows);
-    q += w.group_size;
-    w_scales += kPanelRows;
-    if (zeros) zeros += kPanelRows;
+  for (int64_t i = 0; i < n_groups; ++i) {
+    const int64_t at = panel_group + i * kPanelRows;
+    start_dots<Tokens>(m.zeros ? m.zeros + at : nullptr, m.q_sums + token_group + i, m.n_groups, dots);
+    if constexpr (Nibbles) dot_nibbles<Tokens>(weights, q, m.in_features, m.group_size, dots);
+    else dot_bytes<Tokens>(weights, q, m.in_features, m.group_size, dots);
+    add_group<Tokens>(dots, m.scales + at, m.q_scales + token_group + i, m.n_groups, acc);
+    weights += group_bytes;
+    q += m.group_size;
   }
 }
 
-const uint8_t* int4_panel(const Matrix& w, int p) {
-  return w.values.data() + static_cast<int64_t>(p) * w.in_features * (kPanelRows / 2);
-}
-
-void few_tokens_int4(const MatmulArgs& args, int begin, int end) {
-  const Matrix& w = *args.weight;
+// The two forms for a fixed number of tokens are not inlined: together they would share, and spill, the same registers.
+template <int Tokens>
+__attribute__((noinline)) void few_tokens_int4(const MatmulArgs& args, int token, int begin, int end) {
+  const Int4Product m(args);
   for (int p = begin; p < end; ++p) {
-    for_token_tiles<kSmallTokenTile>(args.n_tokens, [&](auto tokens, int t) {
-      alignas(64) float acc[tokens.value * kPanelRows] = {};
-      add_int4<tokens.value, true>(args, p, t, 0, w.n_groups(), int4_panel(w, p), acc);
-      store_panel(args, p, t, tokens.value, acc);
-    });
+    alignas(64) float acc[Tokens * kPanelRows] = {};
+    add_int4<Tokens, true>(m, p, token, 0, m.n_groups, m.panel(p), acc);
+    store_panel(args, p, token, Tokens, acc);
   }
+}
+
+template <int Tokens>
+__attribute__((noinline)) void unpacked_int4(const Int4Product& product, int p, int token, int g, int n_groups,
+                                             const uint8_t* bytes, float* acc) {
+  const Int4Product m = product;
+  add_int4<Tokens, false>(m, p, token, g, n_groups, bytes, acc);
 }
 
 void many_tokens_int4(const MatmulArgs& args, int begin, int end) {
-  const Matrix& w = *args.weight;
-  const int block_groups = w.group_size < kUnpackedColumns ? kUnpackedColumns / w.group_size : 1;
-  const int64_t bytes_size = (static_cast<int64_t>(block_groups) * w.group_size * kPanelRows + 63) / 64 * 64;
+  const Int4Product m(args);
+  const int n_groups = static_cast<int>(m.n_groups);
+  const int group_size = args.weight->group_size;
+  const int block_groups = group_size < kUnpackedColumns ? kUnpackedColumns / group_size : 1;
+  const int64_t bytes_size = (static_cast<int64_t>(block_groups) * group_size * kPanelRows + 63) / 64 * 64;
   uint8_t* bytes = static_cast<uint8_t*>(Stream::scratch(bytes_size + sizeof(float) * kTokenBlock * kPanelRows));
   float* acc = reinterpret_cast<float*>(bytes + bytes_size);
   for (int first = 0; first < args.n_tokens; first += kTokenBlock) {
     const int n_tokens = smaller(kTokenBlock, args.n_tokens - first);
     for (int p = begin; p < end; ++p) {
       std::memset(acc, 0, sizeof(float) * n_tokens * kPanelRows);
-      for (int g = 0; g < w.n_groups(); g += block_groups) {
-        const int n_groups = smaller(block_groups, w.n_groups() - g);
-        const int64_t first_column = static_cast<int64_t>(g) * w.group_size;
-        unpack_nibbles(int4_panel(w, p) + first_column * (kPanelRows / 2), n_groups * w.group_size, bytes);
+      for (int g = 0; g < n_groups; g += block_groups) {
+        const int n = smaller(block_groups, n_groups - g);
+        unpack_nibbles(m.panel(p) + g * m.group_size * (kPanelRows / 2), n * group_size, bytes);
         for_token_tiles<kTokenTile>(n_tokens, [&](auto tokens, int t) {
-          add_int4<tokens.value, false>(args, p, first + t, g, n_groups, bytes, acc + t * kPanelRows);
+          unpacked_int4<tokens.value>(m, p, first + t, g, n, bytes, acc + t * kPanelRows);
         });
       }
       store_panel(args, p, first, n_tokens, acc);
@@ -139,8 +165,10 @@ void panels_int8(const MatmulArgs& args, int begin, int end) {
 void matmul_q(const MatmulArgs& args, Stream& stream) {
   stream.parallel_for(args.weight->n_panels(), 1, [&](int begin, int end) {
     if (args.weight->form == MatrixForm::int8) panels_int8(args, begin, end);
-    else if (args.n_tokens <= kSmallTokenTile) few_tokens_int4(args, begin, end);
-    else many_tokens_int4(args, begin, end);
+    else if (args.n_tokens > kSmallTokenTile) many_tokens_int4(args, begin, end);
+    else for_token_tiles<kSmallTokenTile>(args.n_tokens, [&](auto tokens, int t) {
+      few_tokens_int4<tokens.value>(args, t, begin, end);
+    });
   });
 }
 

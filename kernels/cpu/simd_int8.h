@@ -27,20 +27,19 @@ constexpr int kSmallTokenTile = 4; // of dot_nibbles and dot_int8, which need mo
 // Assembly, since gcc 12 re-associates the additions of the intrinsics form into a tree and spills (a third of the speed).
 // ymm0 … ymm11 16-bit sums; ymm12, ymm13 weights of 4 columns, rows 0–7 and 8–15; ymm14, ymm15 activations and products.
 
-constexpr int kColumnsPerWidening = 32;
 constexpr int kPrefetchBytes = 2048;  // ahead of the weights in dot_nibbles, whose panels come from memory
 
 alignas(64) constexpr int16_t kOnes[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
 alignas(64) constexpr uint8_t kNibbleMask[32] = {15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15,
                                                  15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15};
 
-// Address of row m; %[rows3] is row 3.
+// Address of row m.
 #define SALA_ROW0 "(%[rows])"
 #define SALA_ROW1 "(%[rows],%[stride])"
 #define SALA_ROW2 "(%[rows],%[stride],2)"
-#define SALA_ROW3 "(%[rows3])"
-#define SALA_ROW4 "(%[rows3],%[stride])"
-#define SALA_ROW5 "(%[rows3],%[stride],2)"
+#define SALA_ROW3 "(%[rows],%[stride3])"
+#define SALA_ROW4 "(%[rows],%[stride],4)"
+#define SALA_ROW5 "(%[rows],%[stride5])"
 
 // Step i (4 columns) for token m: the first of a block sets its two sums, the others add to them.
 #define SALA_FIRST(i, m, s0, s1)                        \
@@ -53,10 +52,10 @@ alignas(64) constexpr uint8_t kNibbleMask[32] = {15, 15, 15, 15, 15, 15, 15, 15,
   "vpmaddubsw %%ymm14, %%ymm13, %%ymm14\n"              \
   "vpaddw %%ymm15, %%ymm" #s0 ", %%ymm" #s0 "\n"        \
   "vpaddw %%ymm14, %%ymm" #s1 ", %%ymm" #s1 "\n"
-// Widens the sums of token m (ymm12 holds ones) and adds them to memory.
-#define SALA_WIDEN(i, m, s0, s1)                                \
-  "vpmaddwd %%ymm12, %%ymm" #s0 ", %%ymm" #s0 "\n"              \
-  "vpmaddwd %%ymm12, %%ymm" #s1 ", %%ymm" #s1 "\n"              \
+// Widens the sums of token m (ymm`ones` holds ones) and adds them to memory.
+#define SALA_WIDEN(ones, m, s0, s1)                             \
+  "vpmaddwd %%ymm" #ones ", %%ymm" #s0 ", %%ymm" #s0 "\n"       \
+  "vpmaddwd %%ymm" #ones ", %%ymm" #s1 ", %%ymm" #s1 "\n"       \
   "vpaddd 64*" #m "(%[sums]), %%ymm" #s0 ", %%ymm" #s0 "\n"     \
   "vpaddd 64*" #m "+32(%[sums]), %%ymm" #s1 ", %%ymm" #s1 "\n"  \
   "vmovdqa %%ymm" #s0 ", 64*" #m "(%[sums])\n"                  \
@@ -83,66 +82,67 @@ alignas(64) constexpr uint8_t kNibbleMask[32] = {15, 15, 15, 15, 15, 15, 15, 15,
   "vpand %%ymm10, %%ymm12, %%ymm12\n"            \
   "vpand %%ymm10, %%ymm13, %%ymm13\n"
 
-#define SALA_END(tokens) "vmovdqa (%[ones]), %%ymm12\n" tokens(SALA_WIDEN, )
 #define SALA_BYTES_8(tokens) SALA_BYTES(0) tokens(SALA_FIRST, 0) SALA_BYTES(1) tokens(SALA_NEXT, 1)
 #define SALA_BYTES_32(tokens)                                                                              \
   SALA_BYTES_8(tokens)                                                                                     \
   SALA_BYTES(2) tokens(SALA_NEXT, 2) SALA_BYTES(3) tokens(SALA_NEXT, 3) SALA_BYTES(4) tokens(SALA_NEXT, 4) \
   SALA_BYTES(5) tokens(SALA_NEXT, 5) SALA_BYTES(6) tokens(SALA_NEXT, 6) SALA_BYTES(7) tokens(SALA_NEXT, 7)
-#define SALA_NIBBLES_8(tokens)                                                            \
-  "vmovdqa (%[mask]), %%ymm10\n"                                                          \
-  SALA_LOW_NIBBLES(0) tokens(SALA_FIRST, 0) SALA_HIGH_NIBBLES tokens(SALA_NEXT, 1)
-#define SALA_NIBBLES_32(tokens)                                                           \
-  SALA_NIBBLES_8(tokens)                                                                  \
-  SALA_LOW_NIBBLES(1) tokens(SALA_NEXT, 2) SALA_HIGH_NIBBLES tokens(SALA_NEXT, 3)         \
-  SALA_LOW_NIBBLES(2) tokens(SALA_NEXT, 4) SALA_HIGH_NIBBLES tokens(SALA_NEXT, 5)         \
-  SALA_LOW_NIBBLES(3) tokens(SALA_NEXT, 6) SALA_HIGH_NIBBLES tokens(SALA_NEXT, 7)
+#define SALA_BYTES_END(tokens) "vmovdqa %[ones], %%ymm12\n" tokens(SALA_WIDEN, 12)
 
-#define SALA_ASM(steps, tokens)                                                                                        \
-  asm volatile(steps(tokens) SALA_END(tokens)                                                                          \
-               :                                                                                                       \
-               : [panel] "r"(panel), [rows] "r"(rows), [rows3] "r"(rows + 3 * stride), [stride] "r"(stride),           \
-                 [sums] "r"(sums), [ones] "r"(kOnes), [mask] "r"(kNibbleMask), [ahead] "i"(kPrefetchBytes)             \
-               : "memory", "ymm0", "ymm1", "ymm2", "ymm3", "ymm4", "ymm5", "ymm6", "ymm7", "ymm8", "ymm9", "ymm10",    \
-                 "ymm11", "ymm12", "ymm13", "ymm14", "ymm15")
+#define SALA_NIBBLES_BEGIN "vmovdqa %[mask], %%ymm10\n vmovdqa %[ones], %%ymm11\n"
+#define SALA_NIBBLES_8(tokens) SALA_LOW_NIBBLES(0) tokens(SALA_FIRST, 0) SALA_HIGH_NIBBLES tokens(SALA_NEXT, 1)
+#define SALA_NIBBLES_32(tokens)                                                    \
+  SALA_NIBBLES_8(tokens)                                                           \
+  SALA_LOW_NIBBLES(1) tokens(SALA_NEXT, 2) SALA_HIGH_NIBBLES tokens(SALA_NEXT, 3)  \
+  SALA_LOW_NIBBLES(2) tokens(SALA_NEXT, 4) SALA_HIGH_NIBBLES tokens(SALA_NEXT, 5)  \
+  SALA_LOW_NIBBLES(3) tokens(SALA_NEXT, 6) SALA_HIGH_NIBBLES tokens(SALA_NEXT, 7)
+#define SALA_NIBBLES_END(tokens) tokens(SALA_WIDEN, 11)
+
+// n_blocks > 0 blocks of `columns` columns, `bytes` bytes of the panel each.
+#define SALA_BLOCKS(begin, block, end, columns, bytes)                                                               \
+  asm volatile(begin                                                                                                 \
+               "1:\n" block end                                                                                      \
+               "add $" #bytes ", %[panel]\n"                                                                         \
+               "add $" #columns ", %[rows]\n"                                                                        \
+               "dec %[n_blocks]\n"                                                                                   \
+               "jnz 1b\n"                                                                                            \
+               : [panel] "+r"(panel), [rows] "+r"(rows), [n_blocks] "+r"(n_blocks)                                   \
+               : [stride] "r"(stride), [stride3] "r"(3 * stride), [stride5] "r"(5 * stride), [sums] "r"(sums),       \
+                 [ones] "m"(kOnes), [mask] "m"(kNibbleMask), [ahead] "i"(kPrefetchBytes)                             \
+               : "cc", "memory", "ymm0", "ymm1", "ymm2", "ymm3", "ymm4", "ymm5", "ymm6", "ymm7", "ymm8", "ymm9",     \
+                 "ymm10", "ymm11", "ymm12", "ymm13", "ymm14", "ymm15")
+#define SALA_DOT_BYTES(tokens)                                                                                       \
+  n_blocks = n_columns >> 5;                                                                                         \
+  if (n_blocks) SALA_BLOCKS("", SALA_BYTES_32(tokens), SALA_BYTES_END(tokens), 32, 512);                             \
+  n_blocks = (n_columns & 31) >> 3;                                                                                  \
+  if (n_blocks) SALA_BLOCKS("", SALA_BYTES_8(tokens), SALA_BYTES_END(tokens), 8, 128)
+#define SALA_DOT_NIBBLES(tokens)                                                                                     \
+  n_blocks = n_columns >> 5;                                                                                         \
+  if (n_blocks) SALA_BLOCKS(SALA_NIBBLES_BEGIN, SALA_NIBBLES_32(tokens), SALA_NIBBLES_END(tokens), 32, 256);         \
+  n_blocks = (n_columns & 31) >> 3;                                                                                  \
+  if (n_blocks) SALA_BLOCKS(SALA_NIBBLES_BEGIN, SALA_NIBBLES_8(tokens), SALA_NIBBLES_END(tokens), 8, 64)
 
 // sums: on a 32-byte border, like the panel.
 template <int Tokens>
-inline void dot_bytes(const uint8_t* panel, const int8_t* rows, int64_t stride, int n_columns, int32_t* sums) {
+inline void dot_bytes(const uint8_t* panel, const int8_t* rows, int64_t stride, int64_t n_columns, int32_t* sums) {
   static_assert(Tokens >= 1 && Tokens <= kTokenTile);
-  for (; n_columns >= kColumnsPerWidening; n_columns -= 32, panel += 32 * 16, rows += 32) {
-    if constexpr (Tokens == 1) SALA_ASM(SALA_BYTES_32, SALA_TOKENS1);
-    if constexpr (Tokens == 2) SALA_ASM(SALA_BYTES_32, SALA_TOKENS2);
-    if constexpr (Tokens == 3) SALA_ASM(SALA_BYTES_32, SALA_TOKENS3);
-    if constexpr (Tokens == 4) SALA_ASM(SALA_BYTES_32, SALA_TOKENS4);
-    if constexpr (Tokens == 5) SALA_ASM(SALA_BYTES_32, SALA_TOKENS5);
-    if constexpr (Tokens == 6) SALA_ASM(SALA_BYTES_32, SALA_TOKENS6);
-  }
-  for (; n_columns > 0; n_columns -= 8, panel += 8 * 16, rows += 8) {
-    if constexpr (Tokens == 1) SALA_ASM(SALA_BYTES_8, SALA_TOKENS1);
-    if constexpr (Tokens == 2) SALA_ASM(SALA_BYTES_8, SALA_TOKENS2);
-    if constexpr (Tokens == 3) SALA_ASM(SALA_BYTES_8, SALA_TOKENS3);
-    if constexpr (Tokens == 4) SALA_ASM(SALA_BYTES_8, SALA_TOKENS4);
-    if constexpr (Tokens == 5) SALA_ASM(SALA_BYTES_8, SALA_TOKENS5);
-    if constexpr (Tokens == 6) SALA_ASM(SALA_BYTES_8, SALA_TOKENS6);
-  }
+  int64_t n_blocks;
+  if constexpr (Tokens == 1) { SALA_DOT_BYTES(SALA_TOKENS1); }
+  if constexpr (Tokens == 2) { SALA_DOT_BYTES(SALA_TOKENS2); }
+  if constexpr (Tokens == 3) { SALA_DOT_BYTES(SALA_TOKENS3); }
+  if constexpr (Tokens == 4) { SALA_DOT_BYTES(SALA_TOKENS4); }
+  if constexpr (Tokens == 5) { SALA_DOT_BYTES(SALA_TOKENS5); }
+  if constexpr (Tokens == 6) { SALA_DOT_BYTES(SALA_TOKENS6); }
 }
 
 template <int Tokens>
-inline void dot_nibbles(const uint8_t* panel, const int8_t* rows, int64_t stride, int n_columns, int32_t* sums) {
+inline void dot_nibbles(const uint8_t* panel, const int8_t* rows, int64_t stride, int64_t n_columns, int32_t* sums) {
   static_assert(Tokens >= 1 && Tokens <= kSmallTokenTile);
-  for (; n_columns >= kColumnsPerWidening; n_columns -= 32, panel += 32 * 8, rows += 32) {
-    if constexpr (Tokens == 1) SALA_ASM(SALA_NIBBLES_32, SALA_TOKENS1);
-    if constexpr (Tokens == 2) SALA_ASM(SALA_NIBBLES_32, SALA_TOKENS2);
-    if constexpr (Tokens == 3) SALA_ASM(SALA_NIBBLES_32, SALA_TOKENS3);
-    if constexpr (Tokens == 4) SALA_ASM(SALA_NIBBLES_32, SALA_TOKENS4);
-  }
-  for (; n_columns > 0; n_columns -= 8, panel += 8 * 8, rows += 8) {
-    if constexpr (Tokens == 1) SALA_ASM(SALA_NIBBLES_8, SALA_TOKENS1);
-    if constexpr (Tokens == 2) SALA_ASM(SALA_NIBBLES_8, SALA_TOKENS2);
-    if constexpr (Tokens == 3) SALA_ASM(SALA_NIBBLES_8, SALA_TOKENS3);
-    if constexpr (Tokens == 4) SALA_ASM(SALA_NIBBLES_8, SALA_TOKENS4);
-  }
+  int64_t n_blocks;
+  if constexpr (Tokens == 1) { SALA_DOT_NIBBLES(SALA_TOKENS1); }
+  if constexpr (Tokens == 2) { SALA_DOT_NIBBLES(SALA_TOKENS2); }
+  if constexpr (Tokens == 3) { SALA_DOT_NIBBLES(SALA_TOKENS3); }
+  if constexpr (Tokens == 4) { SALA_DOT_NIBBLES(SALA_TOKENS4); }
 }
 
 #undef SALA_ROW0
@@ -163,12 +163,16 @@ inline void dot_nibbles(const uint8_t* panel, const int8_t* rows, int64_t stride
 #undef SALA_BYTES
 #undef SALA_LOW_NIBBLES
 #undef SALA_HIGH_NIBBLES
-#undef SALA_END
 #undef SALA_BYTES_8
 #undef SALA_BYTES_32
+#undef SALA_BYTES_END
+#undef SALA_NIBBLES_BEGIN
 #undef SALA_NIBBLES_8
 #undef SALA_NIBBLES_32
-#undef SALA_ASM
+#undef SALA_NIBBLES_END
+#undef SALA_BLOCKS
+#undef SALA_DOT_BYTES
+#undef SALA_DOT_NIBBLES
 
 inline void unpack_nibbles(const uint8_t* nibbles, int n_columns, uint8_t* bytes) {
   const __m256i mask = _mm256_set1_epi8(15);
@@ -186,7 +190,7 @@ inline void unpack_nibbles(const uint8_t* nibbles, int n_columns, uint8_t* bytes
 // ---- 8-bit weights ----
 // |w| is unsigned and takes its sign to the activation. Two products reach 2 · 128 · 127 < 2^15 and must be widened at once.
 template <int Tokens>
-inline void dot_int8(const uint8_t* panel, const int8_t* rows, int64_t stride, int n_columns, int32_t* sums) {
+inline void dot_int8(const uint8_t* panel, const int8_t* rows, int64_t stride, int64_t n_columns, int32_t* sums) {
   static_assert(Tokens >= 1 && Tokens <= kSmallTokenTile);
   const __m256i ones = _mm256_set1_epi16(1);
   __m256i sum[Tokens][2];
@@ -220,9 +224,19 @@ inline void dot_int8(const uint8_t* panel, const int8_t* rows, int64_t stride, i
 
 // ---- conversions ----
 
-inline F32x8 load_i32(const int32_t* p) {
-  return {_mm256_cvtepi32_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
-}
+struct I32x8 {
+  __m256i v;
+
+  static I32x8 set1(int32_t x) { return {_mm256_set1_epi32(x)}; }
+  static I32x8 load(const int32_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+  static I32x8 load_u8(const uint8_t* p) {
+    return {_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)))};
+  }
+  void store(int32_t* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+  F32x8 to_f32() const { return {_mm256_cvtepi32_ps(v)}; }
+};
+
+inline I32x8 operator*(I32x8 a, I32x8 b) { return {_mm256_mullo_epi32(a.v, b.v)}; }
 
 inline F32x8 abs(F32x8 a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v)}; }
 
@@ -271,7 +285,7 @@ inline void store_sums(const int32x4_t (&sum)[Tokens][4], int32_t* sums) {
 }
 
 template <int Tokens>
-inline void dot_int8(const uint8_t* panel, const int8_t* rows, int64_t stride, int n_columns, int32_t* sums) {
+inline void dot_int8(const uint8_t* panel, const int8_t* rows, int64_t stride, int64_t n_columns, int32_t* sums) {
   int32x4_t sum[Tokens][4];
   load_sums<Tokens>(sums, sum);
   int8x16_t w[4];
@@ -303,12 +317,12 @@ inline void dot_int8(const uint8_t* panel, const int8_t* rows, int64_t stride, i
 
 // 0 … 15 is the same signed and unsigned, and sdot widens at once.
 template <int Tokens>
-inline void dot_bytes(const uint8_t* panel, const int8_t* rows, int64_t stride, int n_columns, int32_t* sums) {
+inline void dot_bytes(const uint8_t* panel, const int8_t* rows, int64_t stride, int64_t n_columns, int32_t* sums) {
   dot_int8<Tokens>(panel, rows, stride, n_columns, sums);
 }
 
 template <int Tokens>
-inline void dot_nibbles(const uint8_t* panel, const int8_t* rows, int64_t stride, int n_columns, int32_t* sums) {
+inline void dot_nibbles(const uint8_t* panel, const int8_t* rows, int64_t stride, int64_t n_columns, int32_t* sums) {
   int32x4_t sum[Tokens][4];
   load_sums<Tokens>(sums, sum);
   for (; n_columns > 0; n_columns -= 8, panel += 64, rows += 8) {
@@ -339,7 +353,23 @@ inline void unpack_nibbles(const uint8_t* nibbles, int n_columns, uint8_t* bytes
   }
 }
 
-inline F32x8 load_i32(const int32_t* p) { return {vcvtq_f32_s32(vld1q_s32(p)), vcvtq_f32_s32(vld1q_s32(p + 4))}; }
+struct I32x8 {
+  int32x4_t lo, hi;
+
+  static I32x8 set1(int32_t x) { return {vdupq_n_s32(x), vdupq_n_s32(x)}; }
+  static I32x8 load(const int32_t* p) { return {vld1q_s32(p), vld1q_s32(p + 4)}; }
+  static I32x8 load_u8(const uint8_t* p) {
+    const uint16x8_t wide = vmovl_u8(vld1_u8(p));
+    return {vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(wide))), vreinterpretq_s32_u32(vmovl_u16(vget_high_u16(wide)))};
+  }
+  void store(int32_t* p) const {
+    vst1q_s32(p, lo);
+    vst1q_s32(p + 4, hi);
+  }
+  F32x8 to_f32() const { return {vcvtq_f32_s32(lo), vcvtq_f32_s32(hi)}; }
+};
+
+inline I32x8 operator*(I32x8 a, I32x8 b) { return {vmulq_s32(a.lo, b.lo), vmulq_s32(a.hi, b.hi)}; }
 
 inline F32x8 abs(F32x8 a) { return {vabsq_f32(a.lo), vabsq_f32(a.hi)}; }
 
@@ -365,20 +395,20 @@ inline void dot_step(Weight w, const int8_t* rows, int64_t stride, int32_t* sums
 }
 
 template <int Tokens>
-inline void dot_int8(const uint8_t* panel, const int8_t* rows, int64_t stride, int n_columns, int32_t* sums) {
-  for (int k = 0; k < n_columns; k += 4, panel += 64) {
+inline void dot_int8(const uint8_t* panel, const int8_t* rows, int64_t stride, int64_t n_columns, int32_t* sums) {
+  for (int64_t k = 0; k < n_columns; k += 4, panel += 64) {
     dot_step<Tokens>([=](int i) { return static_cast<int8_t>(panel[i]); }, rows + k, stride, sums);
   }
 }
 
 template <int Tokens>
-inline void dot_bytes(const uint8_t* panel, const int8_t* rows, int64_t stride, int n_columns, int32_t* sums) {
+inline void dot_bytes(const uint8_t* panel, const int8_t* rows, int64_t stride, int64_t n_columns, int32_t* sums) {
   dot_int8<Tokens>(panel, rows, stride, n_columns, sums);
 }
 
 template <int Tokens>
-inline void dot_nibbles(const uint8_t* panel, const int8_t* rows, int64_t stride, int n_columns, int32_t* sums) {
-  for (int k = 0; k < n_columns; k += 8, panel += 64) {
+inline void dot_nibbles(const uint8_t* panel, const int8_t* rows, int64_t stride, int64_t n_columns, int32_t* sums) {
+  for (int64_t k = 0; k < n_columns; k += 8, panel += 64) {
     dot_step<Tokens>([=](int i) { return panel[i] & 15; }, rows + k, stride, sums);
     dot_step<Tokens>([=](int i) { return panel[i] >> 4; }, rows + k + 4, stride, sums);
   }
@@ -393,9 +423,26 @@ inline void unpack_nibbles(const uint8_t* nibbles, int n_columns, uint8_t* bytes
   }
 }
 
-inline F32x8 load_i32(const int32_t* p) {
-  F32x8 a;
-  for (int i = 0; i < kLanes; ++i) a.v[i] = static_cast<float>(p[i]);
+struct I32x8 {
+  int32_t v[kLanes];
+
+  static I32x8 set1(int32_t x) { return {{x, x, x, x, x, x, x, x}}; }
+  static I32x8 load(const int32_t* p) {
+    I32x8 a;
+    std::memcpy(a.v, p, sizeof a.v);
+    return a;
+  }
+  static I32x8 load_u8(const uint8_t* p) { return {{p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]}}; }
+  void store(int32_t* p) const { std::memcpy(p, v, sizeof v); }
+  F32x8 to_f32() const {
+    F32x8 a;
+    for (int i = 0; i < kLanes; ++i) a.v[i] = static_cast<float>(v[i]);
+    return a;
+  }
+};
+
+inline I32x8 operator*(I32x8 a, I32x8 b) {
+  for (int i = 0; i < kLanes; ++i) a.v[i] *= b.v[i];
   return a;
 }
 
