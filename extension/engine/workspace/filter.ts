@@ -1,0 +1,516 @@
+// Which places of a workspace count: .gitignore as git reads it (each folder's own file, .git/info/exclude, nested repositories
+// under their own), .salaignore in the same syntax above all of them, the user's globs, and linked worktrees. What a file *is*
+// (secret, binary, …) is classify.ts's business. One filter serves one pass: it remembers the ignore files that it read, so a
+// changed rule is seen by the next pass. Unlike git it does not ask the index: a tracked file that matches a rule is ignored.
+
+import { constants } from 'node:fs';
+import { access, readdir, readFile, realpath } from 'node:fs/promises';
+import type { Dirent } from 'node:fs';
+import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
+import ignore, { type Ignore } from 'ignore';
+import picomatch from 'picomatch';
+import { EngineError } from '../errors';
+import type { Root } from '../messages';
+import type { Verdict } from './classify';
+
+export interface FilterSettings {
+  /** Not empty: only files that match one of these enter (rule `user`). */
+  readonly include: readonly string[];
+  /** Files and folders that match one of these stay out (rule `user`). */
+  readonly exclude: readonly string[];
+}
+
+export const noSettings: FilterSettings = { include: [], exclude: [] };
+
+export interface FilterOptions {
+  /** Absolute path of the root folder. */
+  readonly root: string;
+  readonly settings?: FilterSettings;
+  /** Absolute paths that are ours, such as a store inside the workspace: never read, never watched. */
+  readonly ownPaths?: readonly string[];
+}
+
+// ---- globs ------------------------------------------------------------------------------------------------------------------
+
+/**
+ * Compiles globs over paths within a root; the result names the first glob that takes a path, or undefined. A glob that takes
+ * a folder takes all below it (`src/net`, `src/net/` and `src/net/**` are the same), and one without a slash takes that
+ * name anywhere (`*.sql`). Serves settings and `--scope` alike.
+ */
+export function compileGlobs(globs: readonly string[]): (path: string) => string | undefined {
+  const options = { dot: true, nocase: process.platform === 'win32' };
+  const matchers = globs.map((glob) => {
+    let pattern = trimGlob(glob).replace(/(?:\/\*\*)+$/, '');
+    if (pattern === '' || pattern === '**') return { glob, matches: () => true };
+    if (!pattern.includes('/')) pattern = `**/${pattern}`;
+    return { glob, matches: picomatch([pattern, `${pattern}/**`], options) };
+  });
+  return (path) => matchers.find(({ matches }) => matches(path))?.glob;
+}
+
+function trimGlob(glob: string): string {
+  return glob.trim().replace(/^(?:\.?\/)+/, '').replace(/\/+$/, '');
+}
+
+/** Whether files that an include glob takes can lie in a folder, so that the others are not walked at all. */
+function compileIncludeFolders(globs: readonly string[]): (folder: string) => boolean {
+  const bases = globs.map((glob) => {
+    const pattern = trimGlob(glob);
+    return pattern.includes('/') ? picomatch.scan(pattern).base : '';
+  });
+  return (folder) => bases.some((base) => base === '' || isWithin(base, folder) || isWithin(folder, base));
+}
+
+/** `path` is `folder` or lies below it; both with '/', relative to the same root. */
+export function isWithin(path: string, folder: string): boolean {
+  return folder === '' || path === folder || path.startsWith(`${folder}/`);
+}
+
+// ---- ignore files -----------------------------------------------------------------------------------------------------------
+
+const ignorecase = process.platform === 'win32' || process.platform === 'darwin';
+
+/**
+ * git matches bytes: `?` and `[!a]` take one byte of a character that has several. Strings of one unit per byte give the same;
+ * where case does not count they would fold bytes as if they were letters.
+ */
+function asBytes(text: string): string {
+  return ignorecase || /^[\0-\x7f]*$/.test(text) ? text : Buffer.from(text, 'utf8').toString('latin1');
+}
+
+type Match = { readonly ignored: boolean; readonly detail: string };
+
+/** One ignore file, or a part of it seen from a folder that a later rule brought back in. */
+class IgnoreFile {
+  private constructor(
+    /** How it is shown: its path from the root. */
+    private readonly label: string,
+    /** Path from the ignore file's folder to the root ('' or 'a/b/') where it lies above, … */
+    private readonly above: string,
+    /** … or the length of the path from the root to its folder where it lies below. */
+    private readonly skip: number,
+    private readonly lines: readonly string[],
+    private readonly matcher: Ignore,
+  ) {}
+
+  static parse(label: string, above: string, folder: string, text: string): IgnoreFile {
+    const lines = text.replace(/^\ufeff/, '').split(/\r?\n/);
+    const matcher = ignore({ ignorecase }).add(lines.map((pattern, index) => ({ pattern: asBytes(pattern), mark: String(index + 1) })));
+    return new IgnoreFile(label, above, folder === '' ? 0 : folder.length + 1, lines, matcher);
+  }
+
+  /** What the last matching line says of this very path (folders end in '/'), or undefined. */
+  match(path: string): Match | undefined {
+    const own = asBytes(this.above + path.slice(this.skip));
+    const result = this.matcher.test(own);
+    if (result.ignored) return { ignored: true, detail: this.describe(Number(result.rule?.mark)) };
+    return result.unignored ? { ignored: false, detail: this.describe(this.negationOf(own)) } : undefined;
+  }
+
+  /**
+   * The same rules for what lies below a folder that these rules ignore and others brought back. `ignore` answers for a path
+   * as git does for a whole tree – below an ignored folder all is ignored – while the walk has decided about the folder
+   * already; taking it back as a last rule leaves just the rules that match the path itself.
+   */
+  enter(folder: string): IgnoreFile {
+    const own = asBytes(this.above + folder.slice(this.skip));
+    if (!this.matcher.test(`${own}/`).ignored) return this;
+    const literal = own.replace(/[\\*?[\]]/g, '\\$&');
+    const matcher = ignore({ ignorecase }).add(this.matcher).add([`!/${literal}/`]);
+    return new IgnoreFile(this.label, this.above, this.skip, this.lines, matcher);
+  }
+
+  private describe(line: number): string {
+    return line > 0 ? `${this.label}:${line}: ${this.lines[line - 1]}` : this.label;
+  }
+
+  /** `ignore` does not name the rule that brought a path in: the last negation whose pattern takes it. */
+  private negationOf(own: string): number {
+    for (let index = this.lines.length - 1; index >= 0; index--) {
+      const line = this.lines[index] ?? '';
+      if (line.startsWith('!') && ignore({ ignorecase }).add([asBytes(line.slice(1))]).ignores(own)) return index + 1;
+    }
+    return 0;
+  }
+}
+
+function firstMatch(files: readonly IgnoreFile[], path: string): Match | undefined {
+  for (const file of files) {
+    const match = file.match(path);
+    if (match) return match;
+  }
+  return undefined;
+}
+
+/** Names of the files whose change may change what counts: the caller looks at the whole root again. */
+export function changesRules(path: string): boolean {
+  const name = path.slice(path.lastIndexOf('/') + 1);
+  return name === '.gitignore' || name === '.salaignore' || name === '.git';
+}
+
+// ---- what is never walked ------------------------------------------------------------------------------------------------------
+
+/** A version control system's own files: not even .salaignore brings them in. */
+const versionControl = new Set(['.git', '.hg', '.svn', '.jj', '.sl', '.bzr', '_darcs', 'CVS']);
+/** Installed packages and caches, which repositories ignore when they have an ignore file at all. */
+const installed = new Set(
+  (
+    'node_modules bower_components jspm_packages .yarn .pnpm-store __pycache__ .mypy_cache .pytest_cache .ruff_cache .tox .nox ' +
+    '.eggs .ipynb_checkpoints .gradle .m2 .bundle .terraform .dart_tool .next .nuxt .svelte-kit .parcel-cache .turbo .cache ' +
+    '.vscode-test .idea .vs DerivedData .ccls-cache .clangd .Trash .local'
+  ).split(' '),
+);
+const installedFiles = new Set(['.DS_Store', 'Thumbs.db', 'desktop.ini']);
+
+function builtInRule(name: string, isFolder: boolean): string | undefined {
+  if (isFolder ? installed.has(name) : installedFiles.has(name)) return `built in: ${name}`;
+  return undefined;
+}
+
+/** Folders that tell by their content that they hold nothing of the user's. */
+async function builtInContent(absolute: string, entries: readonly Dirent[]): Promise<string | undefined> {
+  for (const entry of entries) {
+    if (entry.name === 'pyvenv.cfg') return 'built in: a Python environment';
+    // https://bford.info/cachedir/: the tag counts only with its signature.
+    if (entry.name !== 'CACHEDIR.TAG' || !entry.isFile()) continue;
+    const tag = await readOptional(join(absolute, entry.name));
+    if (tag?.startsWith('Signature: 8a477f597d28d172789f06886806bc55')) return 'built in: a cache (CACHEDIR.TAG)';
+  }
+  return undefined;
+}
+
+// ---- repositories -------------------------------------------------------------------------------------------------------------
+
+interface Repository {
+  /** What all worktrees of one repository share: where objects, refs and info/exclude lie. */
+  readonly commonDir: string;
+  readonly linked: boolean;
+}
+
+/** The repository whose checkout a folder is, or undefined: `.git` as git reads it (gitrepository-layout(5)). */
+async function repositoryAt(folder: string): Promise<Repository | undefined> {
+  let gitDir = join(folder, '.git');
+  const pointer = await readOptional(gitDir);
+  if (pointer !== undefined) {
+    const target = /^gitdir: (.+?)\s*$/m.exec(pointer)?.[1];
+    if (target === undefined) return undefined;
+    gitDir = resolve(folder, target);
+  }
+  if (!(await exists(join(gitDir, 'HEAD')))) return undefined;
+  const common = await readOptional(join(gitDir, 'commondir'));
+  const commonDir = await canonical(common === undefined ? gitDir : resolve(gitDir, common.trim()));
+  return { commonDir, linked: common !== undefined };
+}
+
+function hasGit(entries: readonly Dirent[]): boolean {
+  // Anything else of that name, a pipe say, must not even be opened.
+  return entries.some((entry) => entry.name === '.git' && (entry.isDirectory() || entry.isFile() || entry.isSymbolicLink()));
+}
+
+/** A bare repository has no checkout of its own, so none of its worktrees is a second copy of one. */
+async function isBare(commonDir: string): Promise<boolean> {
+  return /^\s*bare\s*=\s*true\s*$/im.test((await readOptional(join(commonDir, 'config'))) ?? '');
+}
+
+// ---- the filter -----------------------------------------------------------------------------------------------------------------
+
+/** What the rules say about one entry of a folder. */
+export interface Decision {
+  readonly verdict?: Verdict;
+  /** The .salaignore rule that brought it in. */
+  readonly broughtIn?: string;
+}
+
+/** A folder that is walked: its entries and the rules that hold in it. */
+export class Folder {
+  constructor(
+    private readonly filter: WorkspaceFilter,
+    /** Within the root, '' for the root itself. */
+    readonly path: string,
+    readonly entries: readonly Dirent[],
+    /** Deepest first. */
+    readonly gitFiles: readonly IgnoreFile[],
+    readonly salaFiles: readonly IgnoreFile[],
+    /** Common directories of the checkouts that this folder lies in. */
+    readonly checkouts: readonly string[],
+    readonly broughtIn: string | undefined,
+  ) {}
+
+  pathOf(name: string): string {
+    return this.path === '' ? name : `${this.path}/${name}`;
+  }
+
+  decide(name: string, isFolder: boolean): Decision {
+    const path = this.pathOf(name);
+    if (versionControl.has(name)) return ignored(`built in: ${name}`);
+    if (this.filter.isOwn(path)) return ignored('built in: our own store');
+    const exclude = this.filter.excludeGlob(path);
+    if (exclude !== undefined) return { verdict: { rule: 'user', detail: `exclude: ${exclude}` } };
+    const entry = isFolder ? `${path}/` : path;
+    const sala = firstMatch(this.salaFiles, entry);
+    if (sala?.ignored) return ignored(sala.detail);
+    if (!sala) {
+      const builtIn = builtInRule(name, isFolder);
+      if (builtIn !== undefined) return ignored(builtIn);
+      const git = firstMatch(this.gitFiles, entry);
+      if (git?.ignored) return ignored(git.detail);
+    }
+    if (!this.filter.isIncluded(path, isFolder)) return { verdict: { rule: 'user', detail: 'no include glob takes it' } };
+    // A negation that takes back a rule of .salaignore itself, or nothing, brings in what would be in anyway.
+    const rescued = sala && (builtInRule(name, isFolder) ?? firstMatch(this.gitFiles, entry)?.ignored) ? sala.detail : undefined;
+    const broughtIn = rescued ?? this.broughtIn;
+    return broughtIn === undefined ? {} : { broughtIn };
+  }
+}
+
+function ignored(detail: string): Decision {
+  return { verdict: { rule: 'ignored', detail } };
+}
+
+/** A folder that stays out, with the reason. */
+export interface Barred {
+  readonly path: string;
+  readonly verdict: Verdict;
+}
+
+export class WorkspaceFilter {
+  readonly excludeGlob: (path: string) => string | undefined;
+  private readonly includeGlob: ((path: string) => string | undefined) | undefined;
+  private readonly includeFolder: (folder: string) => boolean;
+  private readonly ownPaths: readonly string[];
+  private readonly descended = new Map<string, Promise<Folder | Barred>>();
+
+  private constructor(
+    /** Absolute, links resolved. */
+    readonly root: string,
+    options: FilterOptions,
+  ) {
+    const settings = options.settings ?? noSettings;
+    this.excludeGlob = compileGlobs(settings.exclude);
+    this.includeGlob = settings.include.length > 0 ? compileGlobs(settings.include) : undefined;
+    this.includeFolder = compileIncludeFolders(settings.include);
+    this.ownPaths = (options.ownPaths ?? []).map((path) => this.relative(path)).filter((path) => path !== undefined);
+  }
+
+  /** Throws `not_a_workspace` where the root is no folder that can be read. */
+  static async open(options: FilterOptions): Promise<WorkspaceFilter> {
+    try {
+      const ownPaths = await Promise.all((options.ownPaths ?? []).map(canonical));
+      return new WorkspaceFilter(await realpath(options.root), { ...options, ownPaths });
+    } catch (error) {
+      throw notAWorkspace(options.root, error);
+    }
+  }
+
+  /** Path within the root with '/', '' for the root itself, undefined for a path outside. */
+  relative(absolute: string): string | undefined {
+    const path = relative(this.root, absolute);
+    if (path === '..' || path.startsWith(`..${sep}`) || isAbsolute(path)) return undefined;
+    return sep === '/' ? path : path.replaceAll(sep, '/');
+  }
+
+  absolute(path: string): string {
+    return path === '' ? this.root : join(this.root, path);
+  }
+
+  isOwn(path: string): boolean {
+    return this.ownPaths.includes(path);
+  }
+
+  isIncluded(path: string, isFolder: boolean): boolean {
+    if (!this.includeGlob) return true;
+    return this.includeGlob(path) !== undefined || (isFolder && this.includeFolder(path));
+  }
+
+  /** The root with its rules, those of a repository around it included. Throws `not_a_workspace`. */
+  async openRoot(): Promise<Folder> {
+    let entries: Dirent[];
+    try {
+      entries = await readdir(this.root, { withFileTypes: true });
+    } catch (error) {
+      throw notAWorkspace(this.root, error);
+    }
+    const own = hasGit(entries) ? await repositoryAt(this.root) : undefined;
+    const around = own ? await this.checkout(own, '') : await this.enclosing();
+    return this.fold('', entries, around.gitFiles, [], around.checkouts, undefined);
+  }
+
+  /**
+   * Opens a folder whose entry its parent has decided to walk, or says why its content keeps it out. Throws what reading the
+   * folder throws.
+   */
+  async enter(parent: Folder, name: string, broughtIn: string | undefined): Promise<Folder | Verdict> {
+    const path = parent.pathOf(name);
+    const absolute = this.absolute(path);
+    const entries = await readdir(absolute, { withFileTypes: true });
+    if (broughtIn === undefined) {
+      const builtIn = await builtInContent(absolute, entries);
+      if (builtIn !== undefined) return { rule: 'ignored', detail: builtIn };
+    }
+    const salaFiles = parent.salaFiles.map((file) => file.enter(path));
+    const nested = hasGit(entries) ? await repositoryAt(absolute) : undefined;
+    if (!nested) {
+      const gitFiles = parent.gitFiles.map((file) => file.enter(path));
+      return this.fold(path, entries, gitFiles, salaFiles, parent.checkouts, broughtIn);
+    }
+    if (nested.linked && (await this.isSecondCheckout(nested, parent))) {
+      return { rule: 'worktree', detail: 'worktree of this repository' };
+    }
+    const { gitFiles, checkouts } = await this.checkout(nested, path);
+    return this.fold(path, entries, gitFiles, salaFiles, [...parent.checkouts, ...checkouts], broughtIn);
+  }
+
+  /** The folder at `path` – or the first one on the way down to it that stays out. Remembered, since changes come in groups. */
+  descend(path: string): Promise<Folder | Barred> {
+    let folder = this.descended.get(path);
+    if (!folder) {
+      folder = path === '' ? this.openRoot() : this.descendFrom(path);
+      this.descended.set(path, folder);
+    }
+    return folder;
+  }
+
+  private async descendFrom(path: string): Promise<Folder | Barred> {
+    const slash = path.lastIndexOf('/');
+    const name = path.slice(slash + 1);
+    const parent = await this.descend(path.slice(0, Math.max(slash, 0)));
+    if (!(parent instanceof Folder)) return parent;
+    const { verdict, broughtIn } = parent.decide(name, true);
+    const next = verdict ?? (await this.enter(parent, name, broughtIn));
+    return next instanceof Folder ? next : { path, verdict: next };
+  }
+
+  /** Adds the folder's own ignore files in front. A link is not followed, as git does not. */
+  private async fold(
+    path: string,
+    entries: readonly Dirent[],
+    gitFiles: readonly IgnoreFile[],
+    salaFiles: readonly IgnoreFile[],
+    checkouts: readonly string[],
+    broughtIn: string | undefined,
+  ): Promise<Folder> {
+    const own = async (name: string, above: readonly IgnoreFile[]): Promise<readonly IgnoreFile[]> => {
+      if (!entries.some((entry) => entry.name === name && entry.isFile())) return above;
+      const label = path === '' ? name : `${path}/${name}`;
+      const text = await readOptional(this.absolute(label));
+      return text === undefined ? above : [IgnoreFile.parse(label, '', path, text), ...above];
+    };
+    return new Folder(this, path, entries, await own('.gitignore', gitFiles), await own('.salaignore', salaFiles), checkouts, broughtIn);
+  }
+
+  private async checkout(repository: Repository, path: string): Promise<{ gitFiles: IgnoreFile[]; checkouts: string[] }> {
+    const file = join(repository.commonDir, 'info', 'exclude');
+    const text = await readOptional(file);
+    return {
+      gitFiles: text === undefined ? [] : [IgnoreFile.parse(this.label(file), '', path, text)],
+      checkouts: (await isBare(repository.commonDir)) && !repository.linked ? [] : [repository.commonDir],
+    };
+  }
+
+  /** The same repository is checked out around the folder, or at its own home elsewhere in the root. */
+  private async isSecondCheckout(repository: Repository, parent: Folder): Promise<boolean> {
+    if (parent.checkouts.includes(repository.commonDir)) return true;
+    const home = dirname(repository.commonDir);
+    return basename(repository.commonDir) === '.git' && this.relative(home) !== undefined && !(await isBare(repository.commonDir));
+  }
+
+  /**
+   * Rules of the repository that the root is a folder of, from the root's parent up. Where they ignore the root itself, its
+   * owner has opened it all the same, and they say nothing about what is in it.
+   */
+  private async enclosing(): Promise<{ gitFiles: IgnoreFile[]; checkouts: string[] }> {
+    const none = { gitFiles: [], checkouts: [] };
+    const above: string[] = [];
+    let repository: Repository | undefined;
+    for (let folder = dirname(this.root); !repository; folder = dirname(folder)) {
+      above.push(folder);
+      repository = await repositoryAt(folder);
+      if (!repository && dirname(folder) === folder) return none;
+    }
+    const gitFiles: IgnoreFile[] = [];
+    for (const folder of above) {
+      const text = await readOptional(join(folder, '.gitignore'));
+      if (text !== undefined) gitFiles.push(IgnoreFile.parse(this.label(join(folder, '.gitignore')), this.from(folder), '', text));
+    }
+    const top = above[above.length - 1] ?? this.root;
+    const exclude = join(repository.commonDir, 'info', 'exclude');
+    const text = await readOptional(exclude);
+    if (text !== undefined) gitFiles.push(IgnoreFile.parse(this.label(exclude), this.from(top), '', text));
+    // '' stands for the root itself; a file's own rules answer for its parent folders too.
+    if (gitFiles.some((file) => file.match('')?.ignored)) return none;
+    return { gitFiles, checkouts: [repository.commonDir] };
+  }
+
+  /** 'a/b/': the way from a folder above down to the root. */
+  private from(above: string): string {
+    return `${relative(above, this.root).replaceAll(sep, '/')}/`;
+  }
+
+  private label(absolute: string): string {
+    return relative(this.root, absolute).replaceAll(sep, '/');
+  }
+}
+
+// ---- roots ------------------------------------------------------------------------------------------------------------------------
+
+/**
+ * Each file counts once: a root that is another one by another name (a link), or lies in a part of another that is walked, is
+ * dropped; one that lies in an excluded part (a linked worktree, an ignored folder) stays a root of its own. The outer root
+ * stays because a path within its root is part of what is encoded: opening a folder of a workspace must not change it.
+ * A root that cannot be read stays, so that its failure is reported. The order of the others is kept; `path` becomes real.
+ */
+export async function dedupeRoots(roots: readonly Root[], settings: FilterSettings = noSettings): Promise<Root[]> {
+  const real = await Promise.all(roots.map(async (root) => ({ path: await canonical(root.path), name: root.name })));
+  const kept: Root[] = [];
+  for (const root of [...real].sort((a, b) => a.path.length - b.path.length)) {
+    let covered = false;
+    for (const outer of kept) covered ||= await covers(outer.path, root.path, settings);
+    if (!covered) kept.push(root);
+  }
+  return real.filter((root) => kept.includes(root));
+}
+
+async function covers(outer: string, inner: string, settings: FilterSettings): Promise<boolean> {
+  if (outer === inner) return true;
+  if (!inner.startsWith(outer.endsWith(sep) ? outer : outer + sep)) return false;
+  try {
+    const filter = await WorkspaceFilter.open({ root: outer, settings });
+    const path = filter.relative(inner);
+    return path !== undefined && (await filter.descend(path)) instanceof Folder;
+  } catch {
+    // Neither is readable from here: each reports its own failure.
+    return false;
+  }
+}
+
+// ---- files ------------------------------------------------------------------------------------------------------------------------
+
+function notAWorkspace(root: string, error: unknown): EngineError {
+  const code = (error as NodeJS.ErrnoException).code ?? String(error);
+  const found = code === 'ENOENT' ? 'it does not exist' : code === 'ENOTDIR' ? 'it is a file' : code;
+  return new EngineError('not_a_workspace', `${root}: expected a folder that can be read, found: ${found}`, { cause: error });
+}
+
+/** The text of a small file of rules, or undefined where there is none that can be read. */
+async function readOptional(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch {
+    return undefined;
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path, constants.F_OK).then(
+    () => true,
+    () => false,
+  );
+}
+
+async function canonical(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch {
+    return resolve(path);
+  }
+}
