@@ -1,0 +1,89 @@
+// What the operator tests share: seeded numbers, poisoned outputs, and the comparison that holds for every operator.
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "kernels/backend.h"
+
+namespace sala {
+
+using Floats = std::vector<float>;
+
+// SplitMix64 (Steele et al. 2014).
+class Random {
+ public:
+  explicit Random(uint64_t seed) : state_(seed) {}
+
+  uint64_t bits() {
+    uint64_t z = (state_ += 0x9E3779B97F4A7C15u);
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+  }
+  int below(int n) { return static_cast<int>(bits() % static_cast<uint64_t>(n)); }
+  // In (−1, 1).
+  float number() { return static_cast<float>(static_cast<double>(bits() >> 11) * 0x1p-52 - 1); }
+  Floats numbers(size_t n, float scale = 1) {
+    Floats x(n);
+    for (float& v : x) v = scale * number();
+    return x;
+  }
+
+ private:
+  uint64_t state_;
+};
+
+inline Floats poisoned(size_t n) { return Floats(n, std::numeric_limits<float>::quiet_NaN()); }
+
+inline void append(Floats& all, const Floats& more) { all.insert(all.end(), more.begin(), more.end()); }
+
+inline bool same_bits(const Floats& a, const Floats& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+// Largest difference over the largest expected magnitude; infinite where a NaN is, or where infinities differ.
+inline double error_of(const Floats& found, const Floats& expected) {
+  if (found.size() != expected.size()) return INFINITY;
+  double worst = 0, largest = 1e-30;
+  for (size_t i = 0; i < found.size(); ++i) {
+    if (found[i] == expected[i]) continue;
+    const double difference = std::fabs(double{found[i]} - expected[i]);
+    if (!(difference < INFINITY)) return INFINITY;
+    worst = std::max(worst, difference);
+  }
+  for (float x : expected) {
+    if (std::isfinite(x)) largest = std::max(largest, std::fabs(double{x}));
+  }
+  return worst / largest;
+}
+
+// run(ops, stream) returns an operator's outputs. Every table must come close to `reference`, whatever the number of threads,
+// and all tables of the family "cpu" must give the same bits. Returns those.
+template <class Run>
+Floats check_tables(Run run, double tolerance) {
+  Stream alone(1);
+  const Floats expected = run(*backends().front(), alone);
+  Floats first;
+  for (const Ops* ops : backends()) {
+    if (ops == backends().front()) continue;
+    CAPTURE(ops->name);
+    for (int n_threads : {1, 2, 5}) {
+      CAPTURE(n_threads);
+      Stream stream(n_threads);
+      const Floats found = run(*ops, stream);
+      CHECK(error_of(found, expected) <= tolerance);
+      if (first.empty()) first = found;
+      CHECK(same_bits(found, first));
+    }
+  }
+  return first;
+}
+
+}  // namespace sala

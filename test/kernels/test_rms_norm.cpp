@@ -1,0 +1,36 @@
+#include "test/kernels/support.h"
+
+using namespace sala;
+
+static void check(int n_tokens, int hidden_size, float scale) {
+  CAPTURE(n_tokens);
+  CAPTURE(hidden_size);
+  Random random(hidden_size);
+  const Floats x = random.numbers(size_t(n_tokens) * hidden_size, scale), weight = random.numbers(hidden_size, 3);
+  const auto norm = [&](const Ops& ops, Stream& stream, const float* rows, float* out, int n) {
+    ops.rms_norm({rows, weight.data(), out, n, hidden_size, 1e-6f}, stream);
+  };
+  const auto run = [&](const Ops& ops, Stream& stream) {
+    Floats out = poisoned(x.size());
+    norm(ops, stream, x.data(), out.data(), n_tokens);
+    return out;
+  };
+  const Floats together = check_tables(run, 1e-6);
+
+  Stream stream(1);
+  Floats in_place = x, one_by_one = poisoned(x.size());
+  norm(*backends().back(), stream, in_place.data(), in_place.data(), n_tokens);
+  for (int t = 0; t < n_tokens; ++t) {
+    const size_t at = size_t(t) * hidden_size;
+    norm(*backends().back(), stream, x.data() + at, one_by_one.data() + at, 1);
+  }
+  CHECK(same_bits(in_place, together));
+  CHECK(same_bits(one_by_one, together));
+}
+
+TEST_CASE("rms_norm") {
+  for (int hidden_size : {1, 8, 63, 64, 65, 127, 896, 1000}) check(3, hidden_size, 1);
+  check(1000, 64, 10);
+  check(2, 64, 1e-6f);  // eps counts
+  check(0, 64, 1);
+}
