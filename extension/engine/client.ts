@@ -199,14 +199,18 @@ export class EngineClient {
     if (this.nStarts > 0) await delay(pausesMs[this.nStarts - 1] ?? 0, undefined, { signal: this.disposal.signal });
     this.nStarts++;
     this.setState({ state: 'starting', message: 'starting the engine' });
-    const launched = launchEngine(path.join(this.options.dist, 'engine.cjs'), ['--model', model, ...withoutModel(args)], (message) =>
-      this.setState({ state: 'starting', message }),
+    const launched = launchEngine(
+      path.join(this.options.dist, 'engine.cjs'),
+      ['--model', model, ...withoutModel(args)],
+      (message) => this.setState({ state: 'starting', message }),
+      this.disposal.signal,
     );
     const { socket, store } = await launched.listening;
     return this.greet(socket, store, name, launched);
   }
 
   private async greet(socketPath: string, store: string, name: string, launched?: Launched): Promise<Live> {
+    this.disposal.signal.throwIfAborted();
     const socket = net.connect(socketPath);
     this.socket = socket;
     const closed = new Promise<void>((resolve) => socket.on('close', () => resolve()));

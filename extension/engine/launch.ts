@@ -25,8 +25,13 @@ export interface Launched {
   readonly ended: Promise<EngineError>;
 }
 
-/** `engine` is the bundle of process.ts; `args` are those of options.ts. */
-export function launchEngine(engine: string, args: readonly string[], onProgress: (message: string) => void): Launched {
+/** `engine` is the bundle of process.ts; `args` are those of options.ts. After `signal` a process that does not listen yet ends by itself. */
+export function launchEngine(
+  engine: string,
+  args: readonly string[],
+  onProgress: (message: string) => void,
+  signal: AbortSignal,
+): Launched {
   const env: NodeJS.ProcessEnv = { ...process.env, ELECTRON_RUN_AS_NODE: '1' };
   // Debuggers and loaders of the editor's own process are not meant for another one.
   delete env['NODE_OPTIONS'];
@@ -59,6 +64,9 @@ export function launchEngine(engine: string, args: readonly string[], onProgress
       act();
     };
     report.on('error', () => {});
+    signal.addEventListener('abort', () => settle(() => reject(new EngineError('cancelled', 'given up while the engine was starting'))), {
+      once: true,
+    });
     createInterface({ input: report }).on('line', (line) => {
       const message = parseReport(line);
       if (!message) return;

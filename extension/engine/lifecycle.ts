@@ -22,7 +22,7 @@ export type StartReport =
   | { readonly failure: EngineFailure };
 
 /** A process that was launched has a client at once; this covers a busy machine. */
-const firstClientMs = 10_000;
+const firstClientMs = 5000;
 /** Longest wait for another candidate, or for an engine that is ending. */
 const electionMs = 15_000;
 /** Time for the last answers to leave the process. */
@@ -206,7 +206,9 @@ class Launcher {
   }
 
   onGone(gone: () => void): void {
-    this.pipe?.on('close', () => {
+    const pipe = this.pipe;
+    if (pipe?.destroyed) gone();
+    pipe?.on('close', () => {
       if (this.pipe) gone();
     });
   }
