@@ -7,8 +7,7 @@
 
 namespace sala::reference {
 
-// Throws internal if shapes or pointers do not fit each other. Defined with the specification, for all tables: a unit that
-// is compiled for one instruction set throws nothing (cpu.h).
+// Throws internal if shapes or pointers do not fit each other. Defined with the specification, once for all tables.
 void check_matmul(const MatmulArgs& args);
 
 }  // namespace sala::reference

@@ -25,16 +25,17 @@ inline void add_group(const int32_t* dots, const float* w_scales, const float* q
 // Start values of the dot products: −zero · Σ q, with zeros [16], or 8 everywhere where null.
 template <int Tokens>
 inline void start_dots(const uint8_t* zeros, const int32_t* q_sums, int64_t q_stride, int32_t* dots) {
+  I32x8 low = I32x8::set1(-8), high = low;
+  if (zeros) {
+    const I32x8 minus_one = I32x8::set1(-1);
+    low = I32x8::load_u8(zeros) * minus_one;
+    high = I32x8::load_u8(zeros + kLanes) * minus_one;
+  }
 #pragma GCC unroll 6
   for (int t = 0; t < Tokens; ++t, dots += kPanelRows) {
-    I32x8 low = I32x8::set1(-8 * q_sums[t * q_stride]), high = low;
-    if (zeros) {
-      const I32x8 minus_sum = I32x8::set1(-q_sums[t * q_stride]);
-      low = I32x8::load_u8(zeros) * minus_sum;
-      high = I32x8::load_u8(zeros + kLanes) * minus_sum;
-    }
-    low.store(dots);
-    high.store(dots + kLanes);
+    const I32x8 sum = I32x8::set1(q_sums[t * q_stride]);
+    (low * sum).store(dots);
+    (high * sum).store(dots + kLanes);
   }
 }
 

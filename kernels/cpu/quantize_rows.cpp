@@ -34,6 +34,7 @@ int32_t quantize_group(const float* x, int n, int8_t* q, float* scale) {
 }  // namespace
 
 void quantize_rows(const QuantizeRowsArgs& args, Stream& stream) {
+  CHECK(args.group_size > 0 && args.n_cols % args.group_size == 0);
   const int n_groups = args.n_cols / args.group_size;
   stream.parallel_for(args.n_rows, kRowsPerPiece, [&](int begin, int end) {
     float* ordered = args.column_order ? static_cast<float*>(Stream::scratch(sizeof(float) * args.n_cols)) : nullptr;
