@@ -4,7 +4,7 @@
 import type { ActionId, Draft, ToWebview } from '../extension/protocol';
 import { keepDraft, keptDraft, onMessage, post } from './api';
 import { initialState, reduce, runningTurn, type State } from './state';
-import { missingSentence, phaseSentence, uncertainSentence } from './texts';
+import { missingSentence, phaseSentence, uncertainSentence } from '../extension/texts';
 import { ComposerView } from './view/composer';
 import { h } from './view/dom';
 import { StatusView } from './view/status';

@@ -5,7 +5,7 @@ import DOMPurify from 'dompurify';
 import type { AnswerMark, Source } from '../../extension/engine/messages';
 import { MarkdownStream, type Block } from '../markdown';
 import { markedRanges, splitMarks, withMarks, withoutMarks, type MarkedRange } from '../marks';
-import { sourceLines } from '../texts';
+import { sourceLines } from '../../extension/texts';
 import { h, icon, morph, showDone, type Icon } from './dom';
 import { highlight } from './highlight';
 

@@ -2,7 +2,7 @@
 // attention. Folder names are shown only where two roots would otherwise look alike.
 
 import type { Source } from '../../extension/engine/messages';
-import { sourceLines } from '../texts';
+import { sourceLines } from '../../extension/texts';
 import { h } from './dom';
 
 export function sourcesView(sources: readonly Source[], reveal: (source: Source) => void): HTMLElement {

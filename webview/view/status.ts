@@ -2,7 +2,7 @@
 // screen readers, spoken when something ends rather than at every token.
 
 import type { ActionId, Notice, Surface } from '../../extension/protocol';
-import { ingestSentence } from '../texts';
+import { ingestSentence } from '../../extension/texts';
 import { h } from './dom';
 
 export interface NoticeActions {

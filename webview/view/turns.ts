@@ -3,7 +3,7 @@
 
 import type { Draft, TurnRecord } from '../../extension/protocol';
 import type { Coverage, Source } from '../../extension/engine/messages';
-import { coverageSentence, missingSentence, moreIsIn, phaseSentence, stopSentence, uncertainSentence } from '../texts';
+import { coverageSentence, missingSentence, moreIsIn, phaseSentence, stopSentence, uncertainSentence } from '../../extension/texts';
 import { AnswerView } from './answer';
 import { h, icon, iconButton, showDone } from './dom';
 import { noticeView, type NoticeActions } from './status';

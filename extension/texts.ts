@@ -1,12 +1,13 @@
-// The sentences of the page that depend on numbers, as pure functions.
+// Sentences that depend on numbers, as pure functions: the chat page, the status bar and the coverage view say the same thing in
+// the same words. English throughout; imports types only.
 
-import type { AskPhase, Coverage, IngestStatus, PauseReason, Source, StopReason } from '../extension/engine/messages';
+import type { AskPhase, Coverage, IngestStatus, PauseReason, Source, StopReason } from './engine/messages';
 
 export function files(n: number): string {
   return n === 1 ? '1 file' : `${count(n)} files`;
 }
 
-/** 1234 → 1,234; the page is English throughout. */
+/** 1234 → 1,234 */
 export function count(n: number): string {
   return n.toLocaleString('en-US');
 }

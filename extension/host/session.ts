@@ -1,0 +1,282 @@
+// One window's relation to the engine: which folders it has, whether they are trusted, whether the user agreed to background
+// reading, and the engine's state in words. Every surface of the editor asks through it and listens to its one event. It starts
+// the engine only when something needs it: a trusted folder with reading or completions on, or a question.
+
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import type { NotificationType, NotificationType0, RequestType, RequestType0 } from 'vscode-jsonrpc/node';
+import * as vscode from 'vscode';
+import { onConfigChange, readConfig, type Config } from '../config';
+import { EngineError, toEngineError } from '../engine/errors';
+import * as messages from '../engine/messages';
+import type { Log } from '../log';
+import { EngineClient, type EngineState } from './engine-client';
+import { roots } from './locate';
+import { isOnBattery } from './power';
+
+/** What kind of window this is: only a 'workspace' is read. */
+export type Place = 'workspace' | 'no_folder' | 'virtual' | 'untrusted' | 'unsupported';
+
+/** `unknown`: not asked yet, or the question was put aside. */
+export type Consent = 'unknown' | 'granted' | 'declined';
+
+const consentKey = 'sala.consent';
+const consentAskedKey = 'sala.consentAsked';
+const pausedKey = 'sala.paused';
+const speedKey = 'sala.tokensPerSecond';
+const batteryInterval_ms = 30_000;
+
+export class Session implements vscode.Disposable {
+  readonly #changed = new vscode.EventEmitter<void>();
+  /** Anything below has changed. */
+  readonly onDidChange = this.#changed.event;
+
+  #config: Config = readConfig();
+  #client: EngineClient;
+  #opened: Promise<messages.Coverage> | undefined;
+  #engine: EngineState = { state: 'stopped' };
+  #ingest: messages.IngestStatus | null = null;
+  #onBattery = false;
+  readonly #listeners: { readonly type: NotificationType<never>; readonly listener: (params: never) => void }[] = [];
+  readonly #subscriptions: vscode.Disposable[] = [this.#changed, this.onDidChange(() => this.#showPaused())];
+  #paused: boolean | undefined;
+  #batteryTimer: NodeJS.Timeout | undefined;
+
+  constructor(
+    private readonly context: vscode.ExtensionContext,
+    private readonly log: Log,
+  ) {
+    this.#client = this.#createClient();
+    this.on(messages.ingestStatus, (status) => {
+      this.#ingest = status;
+      // The next workspace's cost is estimated from it.
+      if (status.state === 'reading' && status.tokens_per_s > 0) void this.context.globalState.update(speedKey, status.tokens_per_s);
+      this.#changed.fire();
+    });
+    this.#subscriptions.push(
+      vscode.workspace.onDidChangeWorkspaceFolders(() => this.#reopen()),
+      vscode.workspace.onDidGrantWorkspaceTrust(() => this.startIfWanted()),
+      onConfigChange((config) => this.#configure(config)),
+    );
+    this.#batteryTimer = setInterval(() => this.#watchBattery(), batteryInterval_ms);
+    this.#onBattery = isOnBattery();
+  }
+
+  get config(): Config {
+    return this.#config;
+  }
+
+  get engine(): EngineState {
+    return this.#engine;
+  }
+
+  get ingest(): messages.IngestStatus | null {
+    return this.#ingest;
+  }
+
+  get onBattery(): boolean {
+    return this.#onBattery;
+  }
+
+  get place(): Place {
+    const folders = vscode.workspace.workspaceFolders ?? [];
+    if (!existsSync(path.join(this.#dist, 'sala.node'))) return 'unsupported';
+    if (folders.length === 0) return 'no_folder';
+    if (roots().length === 0) return 'virtual';
+    return vscode.workspace.isTrusted ? 'workspace' : 'untrusted';
+  }
+
+  get consent(): Consent {
+    return this.context.workspaceState.get<Consent>(consentKey, 'unknown');
+  }
+
+  /** Whether the question for consent was put to the user in this workspace, in this window or an earlier one. */
+  get consentAsked(): boolean {
+    return this.context.workspaceState.get<boolean>(consentAskedKey, false);
+  }
+
+  get paused(): boolean {
+    return this.#config.ingest.pause || this.context.workspaceState.get<boolean>(pausedKey, false);
+  }
+
+  /** Tokens a second that background reading reached here before, or what two cores usually do. */
+  get expectedSpeed(): number {
+    return this.context.globalState.get<number>(speedKey, 250);
+  }
+
+  /** Starts the engine if a feature that works by itself is on. Safe to call at any time. */
+  startIfWanted(): void {
+    this.#changed.fire();
+    const wanted = this.#config.ingest.enabled || this.#config.completions.enabled;
+    if (this.place === 'workspace' && wanted) this.open().catch(() => {});
+  }
+
+  /** The engine with this window's folders open. Fails with an EngineError, which `engine` tells as well. */
+  open(): Promise<messages.Coverage> {
+    const { place } = this;
+    if (place === 'untrusted') return Promise.reject(new EngineError('untrusted', 'the workspace is in Restricted Mode'));
+    if (place === 'unsupported') return Promise.reject(new EngineError('unsupported', unsupportedSentence()));
+    if (place !== 'workspace') return Promise.reject(new EngineError('not_a_workspace', 'no folder on disk is open in this window'));
+    if (this.#opened === undefined) {
+      const opened = this.#open();
+      this.#opened = opened;
+      opened.catch((error: unknown) => {
+        this.log.warn(`open: ${toEngineError(error).code}: ${toEngineError(error).message}`);
+        if (this.#opened === opened) this.#opened = undefined;
+      });
+    }
+    return this.#opened;
+  }
+
+  async request<P, R>(type: RequestType<P, R, messages.EngineFailure>, params: P, signal?: AbortSignal): Promise<R> {
+    await this.open();
+    return this.#client.request(type, params, signal);
+  }
+
+  /** Dropped while no engine runs. */
+  notify<P>(type: NotificationType<P>, params: P): void {
+    this.#client.notify(type, params);
+  }
+
+  notify0(type: NotificationType0): void {
+    this.#client.notify(type);
+  }
+
+  on<P>(type: NotificationType<P>, listener: (params: P) => void): void {
+    // Kept for the next client: another model folder means another client.
+    this.#listeners.push({ type: type as NotificationType<never>, listener: listener as (params: never) => void });
+    this.#client.on(type, listener);
+  }
+
+  async setConsent(consent: Consent): Promise<void> {
+    await this.context.workspaceState.update(consentKey, consent);
+    this.#reopen();
+  }
+
+  async setConsentAsked(): Promise<void> {
+    await this.context.workspaceState.update(consentAskedKey, true);
+  }
+
+  async setPaused(paused: boolean): Promise<void> {
+    await this.context.workspaceState.update(pausedKey, paused);
+    this.#changed.fire();
+    if (this.#opened !== undefined) await this.#pause();
+    // Reading that was never agreed to is not resumed behind the user's back.
+    else if (!paused) this.startIfWanted();
+  }
+
+  async restart(): Promise<void> {
+    await this.#client.restart();
+    await this.open();
+  }
+
+  async forget(): Promise<{ segments: number; bytes: number }> {
+    await this.open();
+    const dropped = await this.#client.request(messages.forget as RequestType0<{ segments: number; bytes: number }, messages.EngineFailure>);
+    // Otherwise it would be read again at once.
+    await this.setConsent('declined');
+    return dropped;
+  }
+
+  dispose(): void {
+    clearInterval(this.#batteryTimer);
+    for (const subscription of this.#subscriptions) subscription.dispose();
+    this.#client.dispose();
+  }
+
+  get #dist(): string {
+    return path.join(this.context.extensionPath, 'dist');
+  }
+
+  #createClient(): EngineClient {
+    const { modelFolder, threads } = this.#config;
+    const client = new EngineClient({
+      dist: this.#dist,
+      args: [...(modelFolder === '' ? [] : ['--model', modelFolder]), ...(threads > 0 ? ['--threads', String(threads)] : [])],
+      client: 'editor',
+      version: String((this.context.extension.packageJSON as { version: unknown }).version),
+      log: (line) => this.log.info(line),
+      onState: (state) => {
+        if (client !== this.#client && this.#client !== undefined) return;
+        if (state.state !== this.#engine.state) this.log.info(`engine: ${state.state}`);
+        this.#engine = state;
+        if (state.state !== 'ready') this.#ingest = null;
+        this.#changed.fire();
+      },
+    });
+    return client;
+  }
+
+  async #open(): Promise<messages.Coverage> {
+    // Before the folders, so that a paused window reads nothing in between.
+    await this.#pause();
+    return this.#client.request(messages.open, {
+      roots: roots(),
+      trusted: true,
+      settings: this.#engineSettings(),
+      watch: 'client',
+      ingest: this.#config.ingest.enabled && this.consent === 'granted',
+    });
+  }
+
+  /** Folders, trust or consent have changed. */
+  #reopen(): void {
+    this.#changed.fire();
+    if (this.#opened === undefined) this.startIfWanted();
+    else {
+      this.#opened = undefined;
+      this.open().catch(() => {});
+    }
+  }
+
+  async #pause(): Promise<void> {
+    const paused = this.paused || (this.#onBattery && this.#config.ingest.onBattery === 'pause');
+    await this.#client.request(messages.pause, { paused });
+  }
+
+  #engineSettings(): messages.EngineSettings {
+    const slow = this.#onBattery && this.#config.ingest.onBattery === 'slow';
+    return slow ? { ...this.#config.engine, threads: 1 } : this.#config.engine;
+  }
+
+  #configure(config: Config): void {
+    const before = this.#config;
+    this.#config = config;
+    if (before.modelFolder !== config.modelFolder || before.threads !== config.threads) {
+      // Another model is another engine; the one that ran ends with its last window.
+      this.#client.dispose();
+      this.#client = this.#createClient();
+      for (const { type, listener } of this.#listeners) this.#client.on(type, listener);
+      this.#engine = { state: 'stopped' };
+      this.#opened = undefined;
+      this.startIfWanted();
+      return;
+    }
+    this.notify(messages.settings, this.#engineSettings());
+    if (before.ingest.enabled !== config.ingest.enabled) this.#reopen();
+    else if (this.#opened !== undefined) this.#pause().catch(() => {});
+    else this.startIfWanted();
+    this.#changed.fire();
+  }
+
+  /** For the menus: `sala.paused` in their conditions. */
+  #showPaused(): void {
+    if (this.#paused === this.paused) return;
+    this.#paused = this.paused;
+    void vscode.commands.executeCommand('setContext', 'sala.paused', this.#paused);
+  }
+
+  #watchBattery(): void {
+    const onBattery = isOnBattery();
+    if (onBattery === this.#onBattery) return;
+    this.#onBattery = onBattery;
+    this.notify(messages.settings, this.#engineSettings());
+    if (this.#opened !== undefined) this.#pause().catch(() => {});
+    this.#changed.fire();
+  }
+}
+
+/** For a machine that no engine was built for. */
+export function unsupportedSentence(): string {
+  return `This build of SALA has no engine for ${process.platform}-${process.arch}. In a clone of the repository, "npm run build" makes one.`;
+}
