@@ -1,0 +1,212 @@
+// `sala doctor`: what keeps the engine from running here, check by check, each with what was expected and found. The addon is tried
+// in a process of its own: where it crashes, that is the finding. Nothing is repaired.
+
+import { spawnSync } from 'node:child_process';
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync, statfsSync, statSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { holder } from '../engine/election';
+import { accepts, endpointName, endpointPath } from '../engine/endpoint';
+import { EngineError, toEngineError } from '../engine/errors';
+import { assetPath } from '../engine/assets';
+import { describeEnd } from '../engine/launch';
+import { openStoreFolder, type StoreFolder } from '../engine/store-folder';
+import { readModelFolder } from '../engine/model-folder';
+import type { Frame } from './command';
+import { modelDir, type CommonOptions } from './options';
+
+export interface DoctorOptions extends CommonOptions {
+  readonly verify?: boolean;
+}
+
+export interface Check {
+  readonly name: string;
+  readonly ok: boolean;
+  readonly detail: string;
+}
+
+const leastNode = [20, 19] as const;
+/** Beside the weights: Node, tokenizer, grammars, a tail. */
+const memoryBesideWeights = 300 * 2 ** 20;
+const leastFreeDisk = 2 ** 30;
+const probeMs = 20_000;
+
+export async function doctor(frame: Frame<DoctorOptions>): Promise<void> {
+  const { options, output } = frame;
+  if (options.verify) throw new EngineError('unsupported', 'doctor --verify: this version does not look into the store');
+  const checks: Check[] = [];
+  const check = async (name: string, work: () => string | Promise<string>): Promise<void> => {
+    let outcome: Check;
+    try {
+      outcome = { name, ok: true, detail: await work() };
+    } catch (error) {
+      outcome = { name, ok: false, detail: toEngineError(error).message };
+    }
+    checks.push(outcome);
+    output.text(`${outcome.ok ? 'ok  ' : 'FAIL'}  ${name.padEnd(10)}  ${outcome.detail}\n`);
+  };
+
+  const addon = process.env['SALA_ADDON'] ?? assetPath('sala.node');
+  let model: string | undefined;
+  let store: StoreFolder | undefined;
+  await check('node', checkNode);
+  await check('addon file', () => checkAddonFile(addon));
+  await check('addon', () => checkAddon(addon));
+  await check('processor', describeProcessor);
+  await check('gpu', () => 'not supported yet; the processor does the work');
+  await check('model', async () => {
+    model = await modelDir(options, output);
+    return checkModel(model);
+  });
+  await check('memory', () => checkMemory(model));
+  await check('store', async () => {
+    if (model === undefined) throw new EngineError('model_not_found', 'expected a model, whose identity names the store; found none');
+    store = await openStoreFolder(model, options.store);
+    return `${store.dir} can be written${store.replaced === undefined ? '' : `; ${store.replaced}`}`;
+  });
+  await check('disk', () => checkDisk(store?.dir));
+  await check('engine', () => describeEngine(store?.dir, options));
+  output.result({ checks }, () => '');
+  if (checks.some(({ ok }) => !ok)) frame.failed();
+}
+
+function checkNode(): string {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+  if (major < leastNode[0] || (major === leastNode[0] && minor < leastNode[1])) {
+    throw new Error(`expected at least ${leastNode.join('.')}, found ${process.versions.node} (${process.execPath})`);
+  }
+  return `${process.versions.node} (${process.execPath})`;
+}
+
+/** The machine that the file was built for, read from its own header. */
+function checkAddonFile(file: string): string {
+  if (!existsSync(file)) throw new Error(`expected the native engine in ${file}, found nothing; ./sala builds it`);
+  const wanted = `${process.platform}-${process.arch}`;
+  const found = binaryKind(file);
+  if (process.platform === 'linux' && found !== wanted) throw new Error(`${file}: expected a library for ${wanted}, found ${found}`);
+  return `${file} is for ${found}`;
+}
+
+function binaryKind(file: string): string {
+  const head = Buffer.alloc(20);
+  const descriptor = openSync(file, 'r');
+  let n: number;
+  try {
+    n = readSync(descriptor, head, 0, head.length, 0);
+  } finally {
+    closeSync(descriptor);
+  }
+  if (n < head.length || head.toString('latin1', 0, 4) !== '\x7fELF') return `no ELF library (it begins with ${JSON.stringify(head.toString('latin1', 0, Math.min(n, 10)))})`;
+  const machine = head.readUInt16LE(18);
+  return `linux-${{ 62: 'x64', 183: 'arm64' }[machine] ?? `machine ${machine}`}`;
+}
+
+/** Loading may stop the process: that must not be this one. */
+function checkAddon(file: string): string {
+  const program =
+    'const addon = require(process.argv[1]); console.log(JSON.stringify({ backends: addon.backends(), cores: addon.physicalCores() }))';
+  const { status, signal, stdout, stderr, error } = spawnSync(process.execPath, ['-e', program, file], {
+    encoding: 'utf8',
+    timeout: probeMs,
+    killSignal: 'SIGKILL',
+    env: { ...process.env, ELECTRON_RUN_AS_NODE: '1' },
+  });
+  if (error) throw error;
+  if (status !== 0) {
+    const words = /Error: .*/.exec(stderr)?.[0] ?? stderr;
+    throw new Error(describeEnd(file, undefined, status, signal, words).message);
+  }
+  const { backends, cores } = JSON.parse(stdout) as { backends: string[]; cores: number };
+  return `loads; kernels: ${backends.at(-1)} (this machine can run ${backends.join(', ')}), ${cores} cores`;
+}
+
+function describeProcessor(): string {
+  const name = os.cpus()[0]?.model.trim() || process.arch;
+  if (process.platform !== 'linux') return name;
+  const flags = new Set(/^(?:flags|Features)\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1]?.trim().split(/\s+/));
+  const known = ['avx2', 'fma', 'f16c', 'avx_vnni', 'avx512f', 'avx512_vnni', 'asimd', 'asimddp', 'i8mm'];
+  return `${name}: ${known.filter((flag) => flags.has(flag)).join(', ') || 'no vector instructions that are used'}`;
+}
+
+/** Sizes of the weights against their own headers and the index; then what TypeScript reads of the folder. */
+async function checkModel(dir: string): Promise<string> {
+  const names = readdirSync(dir).filter((name) => name.endsWith('.safetensors'));
+  const bytes = names.map((name) => checkSafetensors(path.join(dir, name))).reduce((sum, size) => sum + size, 0);
+  const index = path.join(dir, 'model.safetensors.index.json');
+  if (existsSync(index)) {
+    const { weight_map: map } = JSON.parse(readFileSync(index, 'utf8')) as { weight_map?: Record<string, string> };
+    const missing = [...new Set(Object.values(map ?? {}))].filter((name) => !names.includes(name));
+    if (missing.length > 0) throw new Error(`${index}: expected ${missing.join(', ')} beside it, found ${names.join(', ') || 'no weights'}`);
+  } else if (names.length === 0) {
+    throw new Error(`expected *.safetensors in ${dir}, found none`);
+  }
+  const { sala } = await readModelFolder(dir);
+  return `${sala.name}: ${dir}, ${formatBytes(bytes)} in ${names.length} files`;
+}
+
+/** Size of the file, which must be what its header says. */
+function checkSafetensors(file: string): number {
+  const found = statSync(file);
+  if (!found.isFile()) throw new Error(`${file}: expected a regular file, found something else`);
+  const descriptor = openSync(file, 'r');
+  try {
+    const lengthBytes = Buffer.alloc(8);
+    if (readSync(descriptor, lengthBytes, 0, 8, 0) < 8) throw new Error(`${file}: expected at least 8 bytes, found ${found.size}`);
+    const headerBytes = lengthBytes.readBigUInt64LE();
+    // The format's own limit is 100 MB.
+    if (headerBytes > 100_000_000n || headerBytes + 8n > BigInt(found.size)) {
+      throw new Error(`${file}: expected a header within its ${found.size} bytes, found a length of ${headerBytes}`);
+    }
+    const header = Buffer.alloc(Number(headerBytes));
+    readSync(descriptor, header, 0, header.length, 8);
+    let tensors: Record<string, { data_offsets?: [number, number] }>;
+    try {
+      tensors = JSON.parse(header.toString('utf8')) as typeof tensors;
+    } catch (error) {
+      throw new Error(`${file}: expected a JSON header, found: ${(error as Error).message}`);
+    }
+    const end = Object.values(tensors).reduce((most, { data_offsets }) => Math.max(most, data_offsets?.[1] ?? 0), 0);
+    const expected = 8 + header.length + end;
+    if (expected !== found.size) throw new Error(`${file}: expected ${expected} bytes, found ${found.size}`);
+    return found.size;
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+function checkMemory(model: string | undefined): string {
+  const weightBytes = model === undefined ? 0 : modelBytes(model);
+  const limit = process.constrainedMemory();
+  // Without a limit the number is that of no machine.
+  const total = limit > 0 && limit < os.totalmem() ? limit : os.totalmem();
+  const available = Math.min(process.availableMemory(), total);
+  const needed = weightBytes + memoryBesideWeights;
+  const found = `${formatBytes(available)} of ${formatBytes(total)} available`;
+  if (available < needed) throw new Error(`expected ${formatBytes(needed)} of memory, found ${found}`);
+  return `${found}, about ${formatBytes(needed)} needed`;
+}
+
+function modelBytes(dir: string): number {
+  const names = readdirSync(dir).filter((name) => name.endsWith('.safetensors'));
+  return names.reduce((sum, name) => sum + statSync(path.join(dir, name)).size, 0);
+}
+
+function checkDisk(dir: string | undefined): string {
+  if (dir === undefined) throw new EngineError('store_unwritable', 'expected a store folder, found none');
+  const { bavail, bsize } = statfsSync(dir);
+  const free = bavail * bsize;
+  if (free < leastFreeDisk) throw new Error(`expected at least ${formatBytes(leastFreeDisk)} free in ${dir}, found ${formatBytes(free)}`);
+  return `${formatBytes(free)} free in ${dir}`;
+}
+
+async function describeEngine(dir: string | undefined, { activations }: DoctorOptions): Promise<string> {
+  if (dir === undefined) return 'not running';
+  const name = endpointName(activations);
+  const pid = holder(dir, name);
+  if (!(await accepts(endpointPath(dir, name)))) return pid === undefined ? 'not running' : `process ${pid} is starting or ending`;
+  return `running${pid === undefined ? '' : `, process ${pid}`}; log: ${path.join(dir, 'engine.log')}`;
+}
+
+function formatBytes(n: number): string {
+  return n >= 2 ** 30 ? `${(n / 2 ** 30).toFixed(1)} GB` : `${Math.round(n / 2 ** 20)} MB`;
+}

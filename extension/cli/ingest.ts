@@ -1,0 +1,74 @@
+// `sala ingest`: reads the whole workspace into memory and store; with --watch it stays, follows changes and prints one line (with
+// --json: one document) whenever it has caught up.
+
+import { once } from 'node:events';
+import type { EngineClient } from '../engine/client';
+import * as messages from '../engine/messages';
+import { withEngine, type Frame } from './command';
+import type { CommonOptions } from './options';
+import { abbreviate, count } from './output';
+
+export interface IngestOptions extends CommonOptions {
+  readonly watch?: boolean;
+}
+
+export async function ingest(frame: Frame<IngestOptions>): Promise<void> {
+  const { options, output, signal } = frame;
+  const watch = options.watch === true;
+  await withEngine(frame, { watch: watch ? 'engine' : 'none', ingest: false }, async (client) => {
+    const progress = client.on(messages.ingestStatus, ({ coverage, tokens_per_s, seconds_left }) => {
+      const left = seconds_left === undefined ? '' : `, ${formatSeconds(seconds_left)} left`;
+      const fraction = coverage.total_tokens > 0 ? coverage.tokens / coverage.total_tokens : undefined;
+      output.progress(`reading ${count(coverage.total_files, 'file')}, ${abbreviate(tokens_per_s)} tokens/s${left}`, fraction);
+    });
+    const result = await client.request(messages.ingest, undefined, signal);
+    progress.dispose();
+    output.result(result, () => `${describe(result)}\n`);
+    if (watch && !signal.aborted) await follow(client, frame, result);
+  });
+}
+
+/** Until it is interrupted. */
+async function follow(client: EngineClient, { output, signal }: Frame, first: messages.IngestResult): Promise<void> {
+  const changed = new Set<string>();
+  let told = { encoded: first.encoded_tokens, files: first.files, tokens: first.tokens };
+  let polling: string | undefined;
+  client.on(messages.coverageChanged, ({ files }) => {
+    for (const file of files) changed.add(file.path);
+  });
+  client.on(messages.ingestStatus, (status) => {
+    if (status.polling !== undefined && status.polling !== polling) output.note(status.polling);
+    polling = status.polling;
+    if (status.state !== 'idle') return;
+    const { files, tokens } = status.coverage;
+    const now = { encoded: status.encoded_tokens, files, tokens };
+    if (changed.size === 0 && now.encoded === told.encoded && files === told.files && tokens === told.tokens) return;
+    const update: messages.IngestResult & { readonly changed: readonly string[] } = {
+      files,
+      tokens,
+      encoded_tokens: status.encoded_tokens - told.encoded,
+      reused_tokens: status.reused_tokens,
+      tokens_per_s: status.tokens_per_s,
+      changed: [...changed].sort(),
+    };
+    told = now;
+    changed.clear();
+    output.result(update, () => `${describeChanged(update.changed)}: ${abbreviate(update.encoded_tokens)} tokens read, ${describe(update)}\n`);
+  });
+  await once(signal, 'abort');
+}
+
+function describe({ files, tokens, encoded_tokens, reused_tokens, tokens_per_s }: messages.IngestResult): string {
+  const speed = encoded_tokens > 0 ? ` at ${abbreviate(tokens_per_s)} tokens/s` : '';
+  return `${count(files, 'file')}, ${count(tokens, 'token')}: ${abbreviate(encoded_tokens)} read${speed}, ${abbreviate(reused_tokens)} reused`;
+}
+
+function describeChanged(paths: readonly string[]): string {
+  if (paths.length === 0) return 'caught up';
+  return paths.length <= 3 ? paths.join(', ') : `${paths.slice(0, 3).join(', ')} and ${paths.length - 3} more`;
+}
+
+function formatSeconds(seconds: number): string {
+  if (seconds < 90) return `${Math.ceil(seconds)} s`;
+  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
