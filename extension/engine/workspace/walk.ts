@@ -3,7 +3,7 @@
 // excluded folder is one entry. The result is in path order whatever order the disk answered in, because admission depends on
 // it. Everything is asynchronous with a bounded number of calls under way: 200,000 files take about two seconds.
 
-import type { Dirent, Stats } from 'node:fs';
+import { close, constants, open, read, type Dirent, type Stats } from 'node:fs';
 import { lstat, readlink, realpath } from 'node:fs/promises';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { ExclusionRule } from '../messages';
@@ -294,6 +294,39 @@ function describe(error: unknown, name = ''): string {
   if (code === 'ENOENT' && name.includes('\ufffd')) return 'its name is not UTF-8';
   if (code === 'EACCES' || code === 'EPERM') return `${code}: no permission to read it`;
   return code === undefined ? message : `${code}: ${message.replace(/^\w+: /, '').replace(/, \w+ '.*$/s, '')}`;
+}
+
+// ---- bytes ------------------------------------------------------------------------------------------------------------------
+
+/** Never waits for a pipe's other end and never follows a link that a file was replaced by since the walk saw it. */
+const readFlags = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NOFOLLOW ?? 0);
+
+/**
+ * The bytes of a file that the walk listed, at most `limit + 1` of them should it have grown. `expected` is its size then.
+ * By callbacks, because a folder of many small files is read six times as fast as through `fs/promises`
+ * (4,000 files of 30 bytes, warm: 20 against 128 µs a file).
+ */
+export function readBytes(absolute: string, expected: number, limit = Infinity): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    open(absolute, readFlags, (failed, fd) => {
+      if (failed) return reject(failed);
+      const finish = (error: Error | null, bytes?: Buffer): void =>
+        close(fd, () => {
+          if (error) reject(error);
+          else resolve(bytes ?? Buffer.alloc(0));
+        });
+      const fill = (buffer: Buffer, filled: number): void => {
+        read(fd, buffer, filled, buffer.length - filled, filled, (error, n) => {
+          if (error) return finish(error);
+          if (n === 0 || filled + n > limit) return finish(null, buffer.subarray(0, Math.min(filled + n, limit + 1)));
+          // One byte more than expected was asked for: its absence is the end of the file.
+          if (filled + n < buffer.length) return filled + n === expected ? finish(null, buffer.subarray(0, expected)) : fill(buffer, filled + n);
+          fill(Buffer.concat([buffer, Buffer.allocUnsafeSlow(buffer.length)]), filled + n);
+        });
+      };
+      fill(Buffer.allocUnsafeSlow(Math.min(expected, limit) + 1), 0);
+    });
+  });
 }
 
 // ---- order ------------------------------------------------------------------------------------------------------------------------

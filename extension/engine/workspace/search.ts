@@ -1,0 +1,854 @@
+// Exact search over the texts of a workspace: where a word stands, whether it stands anywhere, and which files and segments
+// share a question's words, so that they are read first. It decides an order and answers "where is X"; it never decides what an
+// answer may see. Each file that was read once leaves a signature (a Bloom filter of its words, about 1 % of its size), so
+// that later questions open only files that probably hold a word; texts themselves are kept in a bounded cache.
+// Invariant: a signature has no false negatives, so "nowhere" is exact for the files that could be read.
+
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
+import type { ExclusionRule } from '../messages';
+import { classifyContent, isNotebook, isVerdict, maxBytesOf } from './classify';
+import { notebookText } from './notebook';
+import { readBytes } from './walk';
+
+export interface SearchFile {
+  readonly root: string;
+  readonly path: string;
+  readonly bytes: number;
+  readonly mtimeMs: number;
+  /** Set for a file that is excluded: searched for words all the same where it is text, never ranked. */
+  readonly rule?: ExclusionRule;
+}
+
+export interface FileName {
+  readonly root: string;
+  readonly path: string;
+}
+
+export interface Place extends FileName {
+  /** From 1. */
+  readonly line: number;
+  /** The file is excluded by this rule. */
+  readonly rule?: ExclusionRule;
+}
+
+export interface Found {
+  readonly places: readonly Place[];
+  /** False where the limit cut the list or a file could not be read. */
+  readonly complete: boolean;
+}
+
+export interface RankedFile extends FileName {
+  readonly score: number;
+}
+
+export interface SegmentedFile extends FileName {
+  /** Lines of each segment, from 1, the end included, in the file's order. */
+  readonly segments: readonly { readonly start_line: number; readonly end_line: number }[];
+}
+
+export interface RankedSegment extends FileName {
+  readonly segmentIndex: number;
+  readonly score: number;
+}
+
+export interface SearchOptions {
+  readonly signal?: AbortSignal;
+  readonly limit?: number;
+  /** Stop reading files that were never read after this long, and rank by what is known. Default: no limit. */
+  readonly budgetMs?: number;
+  /** Only these files; default: all. */
+  readonly accepts?: (file: FileName) => boolean;
+}
+
+/** Neither text that a person works with, nor the user's wish to see: not searched at all. */
+const unsearched = new Set<ExclusionRule>(['ignored', 'binary', 'special', 'outside', 'worktree', 'user']);
+
+interface Entry extends SearchFile {
+  /** What is known of its words; absent until it is read. */
+  signature?: Signature;
+  /** Found on reading. */
+  found?: ExclusionRule;
+  unreadable?: boolean;
+  /** An unsaved document's text. */
+  shadow?: string;
+}
+
+const readsAtOnce = 16;
+const streamedBytes = 1 << 20;
+
+export class WorkspaceSearch {
+  private readonly entries = new Map<string, Entry>();
+  private byName: Map<string, Entry[]> | undefined;
+  private readonly texts: TextCache;
+  private lastTurn = performance.now();
+
+  constructor(options: { readonly cacheBytes?: number } = {}) {
+    this.texts = new TextCache(options.cacheBytes ?? 32 << 20);
+  }
+
+  // ---- what is searched ------------------------------------------------------------------------------------------------------
+
+  /** Replaces the list of all files. What is known of a file whose size and time are the same is kept. */
+  setFiles(files: Iterable<SearchFile>): void {
+    const before = new Map(this.entries);
+    this.entries.clear();
+    for (const file of files) this.put(file, before.get(keyOf(file)));
+    for (const key of before.keys()) if (!this.entries.has(key)) this.texts.delete(key);
+    this.byName = undefined;
+  }
+
+  /** Adds or replaces some files, and takes others out. */
+  updateFiles(changed: Iterable<SearchFile>, gone: Iterable<FileName> = []): void {
+    for (const name of gone) {
+      this.entries.delete(keyOf(name));
+      this.texts.delete(keyOf(name));
+    }
+    for (const file of changed) this.put(file, this.entries.get(keyOf(file)));
+    this.byName = undefined;
+  }
+
+  /** The text of an unsaved document, searched in the file's place until it is null. */
+  setText(name: FileName, text: string | null): void {
+    const key = keyOf(name);
+    const entry = this.entries.get(key);
+    if (!entry) {
+      if (text === null) return;
+      this.byName = undefined;
+    }
+    this.texts.delete(key);
+    const next: Entry = { ...(entry ?? { ...name, bytes: text?.length ?? 0, mtimeMs: 0 }) };
+    delete next.signature;
+    delete next.shadow;
+    if (text !== null) Object.assign(next, { shadow: text, signature: signatureOf(text) });
+    this.entries.set(key, next);
+  }
+
+  /** Bytes held: cached texts and signatures. */
+  get heldBytes(): number {
+    let bytes = this.texts.bytes;
+    for (const { signature } of this.entries.values()) bytes += signature?.byteLength ?? 0;
+    return bytes;
+  }
+
+  private put(file: SearchFile, known: Entry | undefined): void {
+    const key = keyOf(file);
+    if (known && known.bytes === file.bytes && known.mtimeMs === file.mtimeMs) {
+      const entry: Entry = { ...file };
+      for (const part of ['signature', 'found', 'unreadable', 'shadow'] as const) {
+        if (known[part] !== undefined) Object.assign(entry, { [part]: known[part] });
+      }
+      this.entries.set(key, entry);
+      return;
+    }
+    this.texts.delete(key);
+    // An unsaved document goes on shadowing a file that changed under it.
+    const shadow = known?.shadow;
+    this.entries.set(key, shadow === undefined ? { ...file } : { ...file, shadow, signature: signatureOf(shadow) });
+  }
+
+  // ---- words ---------------------------------------------------------------------------------------------------------------
+
+  /** Every place of a word, whole and case-sensitive, in file order; in files that are text and not ignored, read or not. */
+  async findWord(word: string, options: SearchOptions = {}): Promise<Found> {
+    const limit = options.limit ?? 1000;
+    const hash = hashOf(word, 0, word.length);
+    const files = this.searched(options);
+    let complete = await this.sign(files, options);
+    const places: Place[] = [];
+    for (const entry of files) {
+      if (unsearched.has(ruleOf(entry) ?? 'generated') || (entry.signature && !has(entry.signature, hash))) continue;
+      options.signal?.throwIfAborted();
+      let line = 1;
+      let counted = 0;
+      let last = 0;
+      complete &&= await this.eachText(entry, (text) => {
+        for (const at of wordsIn(text, word)) {
+          line += newlines(text, counted, at);
+          counted = at;
+          if (line !== last) places.push(placeOf(entry, line));
+          last = line;
+          if (places.length > limit) return false;
+        }
+        line += newlines(text, counted, text.length);
+        counted = 0;
+        return true;
+      });
+      if (places.length > limit) return { places: places.slice(0, limit), complete: false };
+      await this.breathe();
+    }
+    return { places, complete };
+  }
+
+  /**
+   * Which of these words stand anywhere. `first` are looked into before all others: the words of an answer come from its
+   * sources. `complete` is false where a file could not be read: then an absent word is only probably absent.
+   */
+  async occurring(words: Iterable<string>, options: SearchOptions & { readonly first?: readonly FileName[] } = {}): Promise<{ found: Set<string>; complete: boolean }> {
+    const wanted = new Map([...words].map((word) => [word, hashOf(word, 0, word.length)]));
+    const found = new Set<string>();
+    const look = async (entry: Entry): Promise<boolean> => {
+      if (unsearched.has(ruleOf(entry) ?? 'generated')) return true;
+      const candidates = [...wanted].filter(([, hash]) => !entry.signature || has(entry.signature, hash)).map(([word]) => word);
+      if (candidates.length === 0) return true;
+      options.signal?.throwIfAborted();
+      await this.breathe();
+      return this.eachText(entry, (text) => {
+        for (const word of candidates) {
+          if (!wanted.has(word) || wordsIn(text, word).next().done) continue;
+          found.add(word);
+          wanted.delete(word);
+        }
+        return wanted.size > 0;
+      });
+    };
+    for (const name of options.first ?? []) {
+      const entry = this.entries.get(keyOf(name));
+      if (entry && wanted.size > 0) await look(entry);
+    }
+    if (wanted.size === 0) return { found, complete: true };
+    const files = this.searched(options);
+    let complete = await this.sign(files, options);
+    for (const entry of files) {
+      if (wanted.size === 0) return { found, complete: true };
+      complete = (await look(entry)) && complete;
+    }
+    return { found, complete };
+  }
+
+  /** Words of the workspace that a misspelled one may stand for, nearest first. Gives up after `budgetMs` (default 1,000). */
+  async similarWords(word: string, options: SearchOptions = {}): Promise<string[]> {
+    const end = performance.now() + (options.budgetMs ?? 1000);
+    const distances = new Map<string, number>();
+    const seen = new Set<number>();
+    for (const entry of this.searched(options)) {
+      if (performance.now() > end) break;
+      if (ruleOf(entry) !== undefined) continue;
+      options.signal?.throwIfAborted();
+      await this.eachText(entry, (text) => {
+        eachWord(text, (start, stop, hash) => {
+          if (Math.abs(stop - start - word.length) > 2 || seen.has(hash)) return;
+          seen.add(hash);
+          const distance = nearness(word, text.slice(start, stop));
+          if (distance !== undefined) distances.set(text.slice(start, stop), distance);
+        });
+        return performance.now() < end;
+      });
+      await this.breathe();
+    }
+    return [...distances].sort((a, b) => a[1] - b[1] || (a[0] < b[0] ? -1 : 1)).slice(0, options.limit ?? 3).map(([near]) => near);
+  }
+
+  // ---- paths -----------------------------------------------------------------------------------------------------------------
+
+  /** Files that a mention may mean: that very path, or else all whose path ends in it (`ring.c` → `lib/ring.c`). */
+  resolvePath(mention: string): FileName[] {
+    const path = mention.replaceAll('\\', '/').replace(/^(?:\.\/)+/, '').replace(/^\/+/, '');
+    if (path === '') return [];
+    const named = this.names().get(path.slice(path.lastIndexOf('/') + 1).toLowerCase()) ?? [];
+    const absolute = named.filter((entry) => mention.startsWith('/') && join(entry.root, entry.path) === mention);
+    if (absolute.length > 0) return absolute.map(nameOf);
+    const exact = named.filter((entry) => entry.path === path);
+    if (exact.length > 0) return exact.map(nameOf);
+    return named.filter((entry) => entry.path.endsWith(`/${path}`)).map(nameOf);
+  }
+
+  private names(): Map<string, Entry[]> {
+    if (!this.byName) {
+      this.byName = new Map();
+      for (const entry of this.entries.values()) {
+        const name = entry.path.slice(entry.path.lastIndexOf('/') + 1).toLowerCase();
+        const named = this.byName.get(name);
+        if (named) named.push(entry);
+        else this.byName.set(name, [entry]);
+      }
+    }
+    return this.byName;
+  }
+
+  // ---- ranking ---------------------------------------------------------------------------------------------------------------
+
+  /**
+   * Files by what they share with a question: rare words count more than common ones, whole identifiers more than parts of
+   * them, definitions and paths more than uses. BM25 with these weights, over at most `candidates` texts.
+   */
+  async rankFiles(question: string, options: SearchOptions = {}): Promise<RankedFile[]> {
+    const query = parseQuestion(question);
+    if (query.terms.length === 0) return [];
+    const files = this.searched(options).filter((entry) => entry.rule === undefined);
+    const paths = new Map<Entry, PathHit[]>();
+    for (const entry of files) {
+      const hits = pathHits(entry.path, query);
+      if (hits.length > 0) paths.set(entry, hits);
+      await this.breathe();
+    }
+    // Whoever is named like the question is read first, should the time not suffice for all.
+    await this.sign([...paths.keys(), ...files.filter((entry) => !paths.has(entry))], options);
+    const weights = await this.weigh(query, files);
+    const candidates: { entry: Entry; score: number }[] = [];
+    for (const entry of files) {
+      if (ruleOf(entry) !== undefined) continue;
+      let score = pathScore(paths.get(entry) ?? [], weights);
+      query.terms.forEach((term, i) => {
+        if (entry.signature && has(entry.signature, term.hash)) score += weights[i] ?? 0;
+      });
+      if (score > 0) candidates.push({ entry, score });
+      await this.breathe();
+    }
+    candidates.sort((a, b) => b.score - a.score);
+    const ranked: RankedFile[] = [];
+    const average = files.reduce((sum, { bytes }) => sum + bytes, 0) / Math.max(1, files.length);
+    for (const { entry } of candidates.slice(0, maxCandidates)) {
+      options.signal?.throwIfAborted();
+      const text = entry.signature ? await this.textOf(entry) : undefined;
+      const counts = text === undefined ? undefined : count(text, query, [Infinity])[0];
+      const score = pathScore(paths.get(entry) ?? [], weights) + (counts ? bm25(counts, weights, entry.bytes / Math.max(1, average)) : 0);
+      // 0: the signature promised a word that is not there.
+      if (score > 0) ranked.push({ ...nameOf(entry), score });
+      await this.breathe();
+    }
+    return ranked.sort((a, b) => b.score - a.score || comparedNames(a, b)).slice(0, options.limit ?? 100);
+  }
+
+  /** Segments of the given files by the same measure, each file's path counting for all of its segments. */
+  async rankSegments(question: string, files: readonly SegmentedFile[], options: SearchOptions = {}): Promise<RankedSegment[]> {
+    const query = parseQuestion(question);
+    const ranked: RankedSegment[] = [];
+    const weights = await this.weigh(query, [...this.entries.values()].filter((entry) => ruleOf(entry) === undefined));
+    for (const file of files) {
+      options.signal?.throwIfAborted();
+      const entry = this.entries.get(keyOf(file));
+      const text = entry && (await this.textOf(entry));
+      if (text === undefined) continue;
+      const onPath = pathScore(pathHits(file.path, query), weights);
+      const counts = count(text, query, offsetsOfLines(text, file.segments.map(({ end_line }) => end_line)));
+      for (const [segmentIndex, counted] of counts.entries()) {
+        const score = bm25(counted, weights, 1);
+        if (score > 0) ranked.push({ root: file.root, path: file.path, segmentIndex, score: score + onPath });
+      }
+      await this.breathe();
+    }
+    ranked.sort((a, b) => b.score - a.score || comparedNames(a, b) || a.segmentIndex - b.segmentIndex);
+    return ranked.slice(0, options.limit ?? 100);
+  }
+
+  /** Each term's weight times its rarity: ln(1 + (N − n + ½) / (n + ½)). */
+  private async weigh(query: Query, files: readonly Entry[]): Promise<number[]> {
+    const holding = query.terms.map(() => 0);
+    let signed = 0;
+    for (const { signature } of files) {
+      if (!signature) continue;
+      signed++;
+      for (let i = 0; i < query.terms.length; i++) if (has(signature, query.terms[i]!.hash)) holding[i]!++;
+      if (signed % 4096 === 0) await this.breathe();
+    }
+    return query.terms.map(({ weight }, i) => weight * Math.log(1 + (signed - holding[i]! + 0.5) / (holding[i]! + 0.5)));
+  }
+
+  // ---- texts ------------------------------------------------------------------------------------------------------------------
+
+  private searched(options: SearchOptions): Entry[] {
+    const { accepts } = options;
+    const files = [...this.entries.values()].filter((entry) => entry.rule === undefined || !unsearched.has(entry.rule));
+    return accepts ? files.filter((entry) => accepts(entry)) : files;
+  }
+
+  /** Gives every file its signature, reading those that have none; false where some could not be read or the time was up. */
+  private async sign(files: readonly Entry[], options: SearchOptions): Promise<boolean> {
+    const end = performance.now() + (options.budgetMs ?? Infinity);
+    const unsigned = files.filter((entry) => !entry.signature && !unsearched.has(ruleOf(entry) ?? 'generated'));
+    let next = 0;
+    let complete = true;
+    const reader = async (): Promise<void> => {
+      while (next < unsigned.length) {
+        options.signal?.throwIfAborted();
+        if (performance.now() > end) {
+          complete = false;
+          return;
+        }
+        const entry = unsigned[next++]!;
+        if (!(await this.signOne(entry))) complete = false;
+        await this.breathe();
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(readsAtOnce, unsigned.length) }, reader));
+    return complete;
+  }
+
+  private async signOne(entry: Entry): Promise<boolean> {
+    const hashes = new Set<number>();
+    let seen = 0;
+    const read = await this.eachText(entry, (text) => {
+      gather(text, hashes);
+      seen += text.length;
+      return hashes.size < maxSigned;
+    });
+    if (read && entry.found !== 'binary') entry.signature = hashes.size < maxSigned ? new Signature(hashes) : Signature.full;
+    return read || seen > 0;
+  }
+
+  /** The whole text of a file that may enter memory. */
+  private async textOf(entry: Entry): Promise<string | undefined> {
+    if (entry.bytes > maxBytesOf(entry.path)) return undefined;
+    let whole: string | undefined;
+    await this.eachText(entry, (text) => {
+      whole = text;
+      return true;
+    });
+    return whole;
+  }
+
+  /**
+   * Calls `visit` with a file's text – in pieces that cut no word where it is too large to be held – until it returns
+   * false. Returns false where the file cannot be read; a binary has no text and counts as read.
+   */
+  private async eachText(entry: Entry, visit: (text: string) => boolean): Promise<boolean> {
+    if (entry.shadow !== undefined) {
+      visit(entry.shadow);
+      return true;
+    }
+    const key = keyOf(entry);
+    const cached = this.texts.get(key);
+    if (cached !== undefined) {
+      visit(cached);
+      return true;
+    }
+    try {
+      if (entry.bytes > maxBytesOf(entry.path)) return await this.stream(entry, visit);
+      const text = this.judge(entry, await readBytes(join(entry.root, entry.path), entry.bytes, maxBytesOf(entry.path)));
+      delete entry.unreadable;
+      if (text === undefined) return true;
+      this.texts.set(key, text);
+      visit(text);
+      return true;
+    } catch (error) {
+      // A file that is gone has no words; the watcher will say so. Others are reported as not searched.
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return true;
+      entry.unreadable = true;
+      return false;
+    }
+  }
+
+  /** The text of a file's bytes; notes the rule that its content earns. Other encodings than UTF-8 still show ASCII names. */
+  private judge(entry: Entry, bytes: Buffer): string | undefined {
+    const classified = classifyContent(entry.path, bytes);
+    if (!isVerdict(classified)) {
+      delete entry.found;
+      return isNotebook(entry.path) ? (notebookText(classified.text)?.text ?? classified.text) : classified.text;
+    }
+    entry.found = classified.rule;
+    if (classified.rule === 'binary') return undefined;
+    return bytes.toString(classified.rule === 'not_utf8' ? 'latin1' : 'utf8');
+  }
+
+  private async stream(entry: Entry, visit: (text: string) => boolean): Promise<boolean> {
+    const file = await open(join(entry.root, entry.path));
+    try {
+      const buffer = Buffer.alloc(2 * streamedBytes);
+      for (let position = 0, kept = 0; ; ) {
+        const { bytesRead } = await file.read(buffer, kept, streamedBytes, position);
+        position += bytesRead;
+        const filled = kept + bytesRead;
+        const bytes = buffer.subarray(0, filled);
+        if (bytes.includes(0, kept)) {
+          entry.found = 'binary';
+          return true;
+        }
+        // Cut behind a byte that ends a word, so that neither words nor characters are. What has none in a megabyte is no name.
+        let cut = filled;
+        if (bytesRead > 0) while (cut > 0 && (bytes[cut - 1]! >= 128 || isWordUnit(bytes[cut - 1]!))) cut--;
+        if (!visit(bytes.toString('utf8', 0, cut)) || bytesRead === 0) return true;
+        kept = filled - cut < streamedBytes ? filled - cut : 0;
+        if (kept > 0) buffer.copyWithin(0, cut, filled);
+        await this.breathe();
+      }
+    } finally {
+      await file.close();
+    }
+  }
+
+  /** Leaves the event loop to others at least every 8 ms; one text of a megabyte takes about as long again. */
+  private async breathe(): Promise<void> {
+    if (performance.now() - this.lastTurn < 8) return;
+    await turn();
+    this.lastTurn = performance.now();
+  }
+}
+
+function keyOf({ root, path }: FileName): string {
+  return `${root}\0${path}`;
+}
+
+function nameOf({ root, path }: FileName): FileName {
+  return { root, path };
+}
+
+function comparedNames(a: FileName, b: FileName): number {
+  return a.path < b.path ? -1 : a.path > b.path ? 1 : a.root < b.root ? -1 : a.root > b.root ? 1 : 0;
+}
+
+function ruleOf(entry: Entry): ExclusionRule | undefined {
+  return entry.rule ?? entry.found;
+}
+
+function placeOf(entry: Entry, line: number): Place {
+  const rule = ruleOf(entry);
+  return rule === undefined ? { ...nameOf(entry), line } : { ...nameOf(entry), line, rule };
+}
+
+/** Least recently used texts go first; counts bytes of UTF-8 text, which is what V8 holds for ASCII. */
+class TextCache {
+  bytes = 0;
+  private readonly texts = new Map<string, string>();
+  constructor(private readonly maxBytes: number) {}
+
+  get(key: string): string | undefined {
+    const text = this.texts.get(key);
+    if (text !== undefined) {
+      this.texts.delete(key);
+      this.texts.set(key, text);
+    }
+    return text;
+  }
+
+  set(key: string, text: string): void {
+    this.delete(key);
+    if (text.length > this.maxBytes / 4) return;
+    this.texts.set(key, text);
+    this.bytes += text.length;
+    for (const oldest of this.texts.keys()) {
+      if (this.bytes <= this.maxBytes) break;
+      this.delete(oldest);
+    }
+  }
+
+  delete(key: string): void {
+    this.bytes -= this.texts.get(key)?.length ?? 0;
+    this.texts.delete(key);
+  }
+}
+
+// ---- words of a text -----------------------------------------------------------------------------------------------------------
+
+/** Letters, digits, `_`, `$`, and all beyond Latin-1 punctuation but the blocks of punctuation and wide spaces. */
+function isWordUnit(unit: number): boolean {
+  if (unit < 128) return (unit >= 97 && unit <= 122) || (unit >= 65 && unit <= 90) || (unit >= 48 && unit <= 57) || unit === 95 || unit === 36;
+  if (unit < 0xc0) return unit === 0xaa || unit === 0xb5 || unit === 0xba;
+  return unit !== 0xd7 && unit !== 0xf7 && (unit < 0x2000 || unit > 0x206f) && (unit < 0x3000 || unit > 0x303f) && (unit < 0xff00 || unit > 0xff0f) && unit !== 0xfeff;
+}
+
+/** FNV-1a over UTF-16 units. */
+function hashOf(text: string, start: number, end: number): number {
+  let hash = 0x811c9dc5;
+  for (let i = start; i < end; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+  return hash;
+}
+
+function eachWord(text: string, visit: (start: number, end: number, hash: number) => void): void {
+  const { length } = text;
+  for (let i = 0; i < length; ) {
+    let unit = text.charCodeAt(i);
+    if (!isWordUnit(unit)) {
+      i++;
+      continue;
+    }
+    const start = i;
+    let hash = 0x811c9dc5;
+    do {
+      hash = Math.imul(hash ^ unit, 0x01000193);
+      unit = text.charCodeAt(++i);
+    } while (i < length && isWordUnit(unit));
+    visit(start, i, hash);
+  }
+}
+
+/** Offsets of a whole word. The ends of a text are ends of words. */
+function* wordsIn(text: string, word: string): Generator<number> {
+  if (word === '') return;
+  for (let at = text.indexOf(word); at >= 0; at = text.indexOf(word, at + 1)) {
+    const end = at + word.length;
+    const opens = at === 0 || !isWordUnit(text.charCodeAt(at - 1)) || !isWordUnit(word.charCodeAt(0));
+    const closes = end === text.length || !isWordUnit(text.charCodeAt(end)) || !isWordUnit(word.charCodeAt(word.length - 1));
+    if (opens && closes) yield at;
+  }
+}
+
+function newlines(text: string, start: number, end: number): number {
+  let n = 0;
+  for (let at = text.indexOf('\n', start); at >= 0 && at < end; at = text.indexOf('\n', at + 1)) n++;
+  return n;
+}
+
+/** Parts of an identifier: `HTTPServer_max2` → HTTP, Server, max2. */
+function eachPart(text: string, start: number, end: number, visit: (start: number, end: number) => void): void {
+  let from = start;
+  const flush = (to: number): void => {
+    if (to - from >= 2) visit(from, to);
+    from = to;
+  };
+  for (let i = start; i < end; i++) {
+    const unit = text.charCodeAt(i);
+    if (unit === 95 || unit === 36) {
+      flush(i);
+      from = i + 1;
+    } else if (i > from && isUpper(unit)) {
+      const before = text.charCodeAt(i - 1);
+      const after = i + 1 < end ? text.charCodeAt(i + 1) : 0;
+      if (!isUpper(before) || (after >= 97 && after <= 122)) flush(i);
+    }
+  }
+  flush(end);
+}
+
+function isUpper(unit: number): boolean {
+  return unit >= 65 && unit <= 90;
+}
+
+/**
+ * Hash of a part without case and common endings, so that `parse`, `parsed` and `PARSING` are one. Crude on purpose: both
+ * sides go through it, and a false friend costs a place in an order only.
+ */
+function stemHash(text: string, start: number, end: number): number {
+  const low = (i: number): number => text.charCodeAt(i) | 32;
+  let stop = end;
+  if (stop - start > 3 && low(stop - 1) === 115 && low(stop - 2) !== 115) stop--; // -s, not -ss
+  if (stop - start > 5 && low(stop - 1) === 103 && low(stop - 2) === 110 && low(stop - 3) === 105) stop -= 3; // -ing
+  else if (stop - start > 4 && low(stop - 1) === 100 && low(stop - 2) === 101) stop -= 2; // -ed
+  if (stop - start > 3 && low(stop - 1) === 101) stop--; // -e
+  let hash = 0x2f0b4a27;
+  for (let i = start; i < stop; i++) {
+    const unit = text.charCodeAt(i);
+    hash = Math.imul(hash ^ (isUpper(unit) ? unit | 32 : unit), 0x01000193);
+  }
+  return hash;
+}
+
+// ---- signatures ------------------------------------------------------------------------------------------------------------------
+
+const probes = 5;
+const bitsPerWord = 10;
+/** A file with more different words (a dump of numbers, say) gets no signature worth its memory: it is always opened. */
+const maxSigned = 200_000;
+
+/** Bloom filter of a file's words (as written) and of their parts' stems; about 1 % of false positives. */
+class Signature {
+  static readonly full = new Signature(new Set());
+  readonly bits: Uint32Array;
+
+  constructor(hashes: ReadonlySet<number>) {
+    this.bits = new Uint32Array(Math.max(1, Math.ceil((hashes.size * bitsPerWord) / 32)));
+    for (const hash of hashes) {
+      for (let probe = 0, at = hash; probe < probes; probe++, at = step(at, hash)) {
+        const bit = (at >>> 0) % (this.bits.length * 32);
+        this.bits[bit >>> 5]! |= 1 << (bit & 31);
+      }
+    }
+  }
+
+  get byteLength(): number {
+    return this.bits.byteLength + 64;
+  }
+}
+
+function step(at: number, hash: number): number {
+  return (Math.imul(at, 0x9e3779b1) + (hash >>> 7)) | 0;
+}
+
+function has(signature: Signature, hash: number): boolean {
+  if (signature === Signature.full) return true;
+  const { bits } = signature;
+  for (let probe = 0, at = hash; probe < probes; probe++, at = step(at, hash)) {
+    const bit = (at >>> 0) % (bits.length * 32);
+    if (((bits[bit >>> 5]! >>> (bit & 31)) & 1) === 0) return false;
+  }
+  return true;
+}
+
+function gather(text: string, hashes: Set<number>): void {
+  eachWord(text, (start, end, hash) => {
+    if (hashes.has(hash)) return;
+    hashes.add(hash);
+    eachPart(text, start, end, (from, to) => hashes.add(stemHash(text, from, to)));
+  });
+}
+
+function signatureOf(text: string): Signature {
+  const hashes = new Set<number>();
+  gather(text, hashes);
+  return new Signature(hashes);
+}
+
+// ---- questions -------------------------------------------------------------------------------------------------------------------
+
+interface Term {
+  readonly hash: number;
+  readonly weight: number;
+  readonly whole: boolean;
+}
+
+interface Query {
+  readonly terms: readonly Term[];
+  /** Index of a term by its hash; whole words and stems are hashed differently. */
+  readonly index: ReadonlyMap<number, number>;
+}
+
+const stopWords = new Set(
+  (
+    'a an the and or not no of in on at to for from by with without into over under as is are was were be been being am do does did ' +
+    'done has have had can could should would will shall may might must i me my we us our you your he she it its they them their this ' +
+    'that these those there here what which who whom whose where when why how if then else than so such any all some each every both ' +
+    'only also just please tell show explain describe find give list use used uses using defined define declared ' +
+    'implemented happens happen mean means work works file files line code repo repository project workspace about'
+  ).split(' '),
+);
+
+/** Whole words that look like identifiers count thrice; their parts and plain words once. */
+function parseQuestion(question: string): Query {
+  const terms: Term[] = [];
+  const index = new Map<number, number>();
+  const add = (hash: number, weight: number, whole: boolean): void => {
+    if (index.has(hash)) return;
+    index.set(hash, terms.length);
+    terms.push({ hash, weight, whole });
+  };
+  eachWord(question, (start, end, hash) => {
+    const word = question.slice(start, end);
+    if (word.length < 2) return;
+    const marked = question[start - 1] === '`' || /[_$\d]/.test(word) || /[^A-Z][A-Z]|[A-Z]{2}/.test(word) || question.startsWith('(', end);
+    const isStop = stopWords.has(word.toLowerCase());
+    if (marked || !isStop) add(hash, marked ? 3 : 1, true);
+    eachPart(question, start, end, (from, to) => {
+      if (!stopWords.has(question.slice(from, to).toLowerCase())) add(stemHash(question, from, to), 1, false);
+    });
+  });
+  return { terms, index };
+}
+
+// ---- scores ----------------------------------------------------------------------------------------------------------------------
+
+/** Texts that are opened for one ranking; those with the most of the question's rare words by their signatures. */
+const maxCandidates = 300;
+
+interface Counts {
+  readonly uses: number[];
+  readonly definitions: number[];
+}
+
+/** Occurrences of the terms in each part of a text that ends at one of `ends` (ascending offsets). */
+function count(text: string, query: Query, ends: readonly number[]): Counts[] {
+  const counts = ends.map((): Counts => ({ uses: query.terms.map(() => 0), definitions: query.terms.map(() => 0) }));
+  let part = 0;
+  eachWord(text, (start, end, hash) => {
+    while (part < ends.length && start >= ends[part]!) part++;
+    const counted = counts[part];
+    if (!counted) return;
+    const whole = query.index.get(hash);
+    let defines: boolean | undefined;
+    const hit = (term: number): void => {
+      counted.uses[term]!++;
+      // A dozen looks per part are enough to find a definition, and bound the cost of common words.
+      if (counted.uses[term]! > 12) return;
+      defines ??= isDefinition(text, start, end);
+      if (defines) counted.definitions[term]!++;
+    };
+    if (whole !== undefined) hit(whole);
+    eachPart(text, start, end, (from, to) => {
+      const stem = query.index.get(stemHash(text, from, to));
+      if (stem !== undefined) hit(stem);
+    });
+  });
+  return counts;
+}
+
+/** BM25 (k1 = 1.2, b = 0.5); a definition counts as much again as any number of uses. */
+function bm25({ uses, definitions }: Counts, weights: readonly number[], relativeLength: number): number {
+  let score = 0;
+  weights.forEach((weight, term) => {
+    const n = uses[term] ?? 0;
+    if (n > 0) score += weight * ((n * 2.2) / (n + 1.2 * (0.5 + 0.5 * relativeLength)) + ((definitions[term] ?? 0) > 0 ? 2.2 : 0));
+  });
+  return score;
+}
+
+/** A term in a path; those of the file's own name are told from those of its folders. */
+interface PathHit {
+  readonly term: number;
+  readonly named: boolean;
+}
+
+function pathHits(path: string, query: Query): PathHit[] {
+  const hits = new Map<number, boolean>();
+  const slash = path.lastIndexOf('/');
+  eachWord(path, (start, end, hash) => {
+    const note = (term: number | undefined): void => {
+      if (term !== undefined) hits.set(term, hits.get(term) === true || start > slash);
+    };
+    note(query.index.get(hash));
+    eachPart(path, start, end, (from, to) => note(query.index.get(stemHash(path, from, to))));
+  });
+  return [...hits].map(([term, named]) => ({ term, named }));
+}
+
+function pathScore(hits: readonly PathHit[], weights: readonly number[]): number {
+  return hits.reduce((sum, { term, named }) => sum + (named ? 1.5 : 0.5) * (weights[term] ?? 0), 0);
+}
+
+const definingWord =
+  /(?:^|[^\w$.])(?:function\*?|class|def|defp|fn|func|fun|struct|enum|union|interface|type|typedef|trait|impl|mod|module|namespace|package|object|record|protocol|macro_rules!|macro|const|constexpr|let|var|val|static|sub|proc|procedure|message|service|rpc|table|view|#\s*define)\s+(?:\([^()\n]*\)\s*)?(?:[\w$<>,*&:[\]]+\s+)*[*&]*$/i;
+const lineStart = /^\s*(?:export\s+|self\.|this\.|[-*]\s+|["'])?$/;
+const typedStart = /^(?!\s*(?:return|else|case|goto|throw|new|await|yield|delete|in|of|and|or|not|if|while|assert|raise|print|echo)\b)\s{0,8}(?:[\w$<>,*&:[\]~]+\s+)+[*&]*(?:[\w$<>]+::)*$/;
+
+/** Whether a name is introduced here rather than used, by the shapes that most languages share. */
+function isDefinition(text: string, start: number, end: number): boolean {
+  const from = Math.max(text.lastIndexOf('\n', start - 1) + 1, start - 120);
+  const before = text.slice(from, start);
+  if (definingWord.test(before)) return true;
+  const newline = text.indexOf('\n', end);
+  const after = text.slice(end, Math.min(newline < 0 ? text.length : newline, end + 160));
+  if (/^["']?\s*(?::[^=\n]{0,60})?(?:=(?![=>~])|:=)/.test(after) && (lineStart.test(before) || typedStart.test(before))) return true;
+  if (/^["']?\s*:(?!:)/.test(after) && lineStart.test(before)) return true;
+  // A C function: its type in front, and what follows is no call's end.
+  return /^\s*\(/.test(after) && typedStart.test(before) && !/;\s*$/.test(after);
+}
+
+/** Offsets after the ends of lines (from 1, ascending). */
+function offsetsOfLines(text: string, lines: readonly number[]): number[] {
+  const offsets: number[] = [];
+  let line = 0;
+  let at = 0;
+  for (const wanted of lines) {
+    while (line < wanted && at < text.length) {
+      const newline = text.indexOf('\n', at);
+      at = newline < 0 ? text.length : newline + 1;
+      line++;
+    }
+    offsets.push(at);
+  }
+  return offsets;
+}
+
+/** 0: only the case differs; 1 or 2: that many letters inserted, left out, changed or swapped; undefined: not similar. */
+function nearness(word: string, other: string): number | undefined {
+  if (word === other) return undefined;
+  const a = word.toLowerCase();
+  const b = other.toLowerCase();
+  if (a === b) return 0;
+  const allowed = word.length < 4 ? 0 : word.length < 8 ? 1 : 2;
+  if (Math.abs(a.length - b.length) > allowed) return undefined;
+  // Optimal string alignment, three rows.
+  let previous: number[] = [];
+  let current = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const change = current[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      row[j] = Math.min(row[j - 1]! + 1, current[j]! + 1, change);
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) row[j] = Math.min(row[j]!, previous[j - 2]! + 1);
+    }
+    previous = current;
+    current = row;
+  }
+  const distance = current[b.length]!;
+  return distance <= allowed ? distance : undefined;
+}
