@@ -1,6 +1,7 @@
 // The parser's callback sees every key as it is read: the only place where a key that comes twice can still be noticed.
 #include "native/json.h"
 
+#include <algorithm>
 #include <new>
 #include <unordered_set>
 #include <vector>
@@ -25,7 +26,9 @@ nlohmann::json parse_json(std::string_view text, const std::string& file, ErrorC
   try {
     return json::parse(text.begin(), text.end(), check);
   } catch (const json::exception& error) {
-    fail(code, file, ": expected JSON, found: ", error.what());
+    std::string what = error.what();  // quotes the text as it is, broken UTF-8 too
+    std::replace_if(what.begin(), what.end(), [](unsigned char c) { return c >= 0x80; }, '?');
+    fail(code, file, ": expected JSON, found: ", what);
   } catch (const std::bad_alloc&) {
     fail(ErrorCode::out_of_memory, file, ": could not hold the JSON of ", text.size(), " bytes");
   }

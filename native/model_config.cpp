@@ -226,8 +226,8 @@ std::vector<float> fixed_log_decay(const ModelConfig& config, int layer) {
   return log_decay;
 }
 
-ModelConfig parse_model_config(std::string_view text, const std::string& file, std::string_view quantize_text,
-                               const std::string& quantize_file) {
+ModelConfig parse_model_config(std::string_view text, const std::string& file,
+                               std::optional<std::string_view> quantize_text, const std::string& quantize_file) {
   const json root = parse_json(text, file, ErrorCode::model_invalid);
   const Fields fields(root, file, "an object");
   if (fields.text("model_type", "minicpm_sala") != "minicpm_sala") {
@@ -285,8 +285,8 @@ ModelConfig parse_model_config(std::string_view text, const std::string& file, s
 
   if (fields.has("quantization_config")) {
     config.quantization_config = read_quantization_config(fields.object("quantization_config"));
-  } else if (!quantize_text.empty()) {
-    const json quantize = parse_json(quantize_text, quantize_file, ErrorCode::model_invalid);
+  } else if (quantize_text) {
+    const json quantize = parse_json(*quantize_text, quantize_file, ErrorCode::model_invalid);
     config.quantization_config = read_quantization_config(Fields(quantize, quantize_file, "an object"));
   }
   return config;
@@ -299,9 +299,8 @@ ModelConfig load_model_config(const std::string& folder) {
     fail(ErrorCode::model_not_found, folder, ": expected a model folder, found no config.json in it");
   }
   const std::string text = read_file(file, kMaxConfigBytes, ErrorCode::model_invalid);
-  const bool has_quantize_file = file_status(quantize_file).kind != FileStatus::Kind::none;
-  const std::string quantize_text =
-      has_quantize_file ? read_file(quantize_file, kMaxConfigBytes, ErrorCode::model_invalid) : std::string();
+  if (file_status(quantize_file).kind == FileStatus::Kind::none) return parse_model_config(text, file);
+  const std::string quantize_text = read_file(quantize_file, kMaxConfigBytes, ErrorCode::model_invalid);
   return parse_model_config(text, file, quantize_text, quantize_file);
 }
 

@@ -100,8 +100,9 @@ std::vector<float> fixed_log_decay(const ModelConfig& config, int layer);
 // (a value that means something we do not do); the text names file, key, expected and found.
 ModelConfig load_model_config(const std::string& folder);
 
-// The same from text. `file` and `quantize_file` appear in messages; an empty quantize_text means that there is no such file.
-ModelConfig parse_model_config(std::string_view text, const std::string& file, std::string_view quantize_text = {},
+// The same from text. `file` and `quantize_file` appear in messages; nullopt: there is no quantize_config.json.
+ModelConfig parse_model_config(std::string_view text, const std::string& file,
+                               std::optional<std::string_view> quantize_text = std::nullopt,
                                const std::string& quantize_file = "quantize_config.json");
 
 }  // namespace sala

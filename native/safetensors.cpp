@@ -21,6 +21,7 @@ using nlohmann::json;
 
 constexpr size_t kMaxHeaderBytes = 100'000'000;  // the format's own limit
 constexpr size_t kMaxIndexBytes = 100'000'000;
+constexpr uint64_t kMaxDimension = uint64_t{1} << 62;
 constexpr const char* kSingleFile = "model.safetensors";
 constexpr const char* kIndexFile = "model.safetensors.index.json";
 
@@ -63,10 +64,11 @@ TensorView read_tensor(const std::string& name, const json& entry, const uint8_t
 
   const json shape = entry.value("shape", json());
   if (!shape.is_array()) fail(ErrorCode::model_invalid, place, ": shape: expected a list, found ", json_text(shape));
-  uint64_t n_elements = 1;
+  const bool empty = std::find(shape.begin(), shape.end(), 0) != shape.end();
+  uint64_t n_elements = empty ? 0 : 1;
   for (const json& dimension : shape) {
     uint64_t n = 0;
-    if (!read_count(dimension, n_data_bytes, &n) || (n != 0 && n_elements > n_data_bytes / n)) {
+    if (!read_count(dimension, kMaxDimension, &n) || (!empty && n_elements > n_data_bytes / n)) {
       fail(ErrorCode::model_invalid, place, ": shape: expected sizes within the file's ", n_data_bytes, " data bytes, found ",
            json_text(shape));
     }
