@@ -14,7 +14,7 @@ import { run } from './run.mjs';
 const keptBuilds = 20;
 
 /**
- * What one compiler makes of the sources. `name` tells its builds apart, `cmake` are its arguments.
+ * A compiler. `name` tells its builds apart within a clone; `version` is all that decides what it makes of the same sources.
  * @typedef {{ name: string, cmake: readonly string[], version: string, env?: NodeJS.ProcessEnv }} Toolchain
  */
 
@@ -56,7 +56,7 @@ const products = {
 export async function buildNative(toolchain, target) {
   const { file, sources } = products[target];
   const inputs = ['CMakeLists.txt', 'kernels', 'native', ...(sources ? [sources] : [])];
-  const key = await hashOf(inputs, [toolchain.name, toolchain.version, ...toolchain.cmake]);
+  const key = await hashOf(inputs, [toolchain.name, toolchain.version]);
   const finished = path.join(cache, 'native', `${toolchain.name}-${target}-${key}`);
   if (!(await exists(finished))) {
     const folder = path.join(output, `native-${toolchain.name}`);

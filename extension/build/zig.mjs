@@ -11,6 +11,9 @@ import { run } from './run.mjs';
 
 const version = '0.17.1';
 
+/** The processor that CMakeLists.txt wants for its NEON kernels, as Zig names it. */
+const neon = '-mcpu=generic+v8_2a+dotprod';
+
 /** What a VSIX can be made for: the editor's name of it → Zig's and CMake's. */
 export const targets = {
   'linux-x64': { zig: 'x86_64-linux-gnu.2.28', processor: 'x86_64' },
@@ -27,29 +30,32 @@ export function hostTarget() {
 
 /**
  * The compiler of a target, installed into the cache if it is not there. Rejects, saying what is missing, where that cannot be
- * done. `statically` makes programs that run without that system's libraries, as under an emulator; no addon can be made so.
+ * done.
  * @param {Target} target
- * @param {{ statically?: boolean }} [options]
  * @returns {Promise<import('./native.mjs').Toolchain>}
  */
-export async function zigToolchain(target, { statically = false } = {}) {
+export async function zigToolchain(target) {
   const zig = await install();
-  const { processor } = targets[target];
-  const triple = statically ? `${processor}-linux-musl` : targets[target].zig;
-  const name = `${target}-${statically ? 'static' : 'release'}`;
-  const tools = await wrappers(zig, name, triple);
+  const { zig: triple, processor } = targets[target];
+  const folder = path.join(output, `zig-${target}`);
+  await writeTools(zig, triple, folder);
+  const file = path.join(folder, 'toolchain.cmake');
+  const settings = {
+    CMAKE_SYSTEM_NAME: 'Linux',
+    CMAKE_SYSTEM_PROCESSOR: processor,
+    CMAKE_C_COMPILER: path.join(folder, 'cc'),
+    CMAKE_CXX_COMPILER: path.join(folder, 'c++'),
+    CMAKE_AR: path.join(folder, 'ar'),
+    CMAKE_RANLIB: path.join(folder, 'ranlib'),
+  };
+  await writeFile(file, Object.entries(settings).map(([name, value]) => `set(${name} "${value}")\n`).join(''));
   return {
-    name,
-    version: `ziglang ${version} ${triple}`,
+    name: `${target}-release`,
+    version: `ziglang ${version} ${triple} ${neon}`,
     cmake: [
-      `-DCMAKE_SYSTEM_NAME=Linux`,
-      `-DCMAKE_SYSTEM_PROCESSOR=${processor}`,
-      `-DCMAKE_C_COMPILER=${path.join(tools, 'cc')}`,
-      `-DCMAKE_CXX_COMPILER=${path.join(tools, 'c++')}`,
-      `-DCMAKE_AR=${path.join(tools, 'ar')}`,
-      `-DCMAKE_RANLIB=${path.join(tools, 'ranlib')}`,
-      `-DCMAKE_SHARED_LINKER_FLAGS=-s`,
+      `-DCMAKE_TOOLCHAIN_FILE=${file}`,
       `-DCMAKE_MODULE_LINKER_FLAGS=-s`,
+      `-DSALA_NEON=${neon}`,
       `-DSALA_INCLUDE=${await systemHeaders()}`,
     ],
     // Its C++ library, compiled once for each target, is kept with it.
@@ -79,15 +85,13 @@ async function install() {
   return zig;
 }
 
-/** CMake wants programs without arguments. @returns {Promise<string>} the folder that they are in */
-async function wrappers(/** @type {string} */ zig, /** @type {string} */ name, /** @type {string} */ triple) {
-  const folder = path.join(output, `zig-${name}`);
+/** CMake wants programs without arguments. */
+async function writeTools(/** @type {string} */ zig, /** @type {string} */ triple, /** @type {string} */ folder) {
   await mkdir(folder, { recursive: true });
   const commands = { 'cc': `cc -target ${triple}`, 'c++': `c++ -target ${triple}`, 'ar': 'ar', 'ranlib': 'ranlib' };
   for (const [tool, command] of Object.entries(commands)) {
     await writeFile(path.join(folder, tool), `#!/bin/sh\nexec '${zig.replaceAll("'", `'\\''`)}' ${command} "$@"\n`, { mode: 0o755 });
   }
-  return folder;
 }
 
 /** The header-only libraries by themselves: with the whole of /usr/include, the system's libc would be found as well. */
