@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the end-to-end tests drive: VS Code as a server (code-server), the Node it wants, playwright-core and vsce,
+# Installs what the end-to-end tests drive: VS Code as a server (code-server), the Node it wants and playwright-core,
 # all from npm, and Chromium from Debian. Everything lies in $SALA_E2E_DIR (default ~/.cache/sala-e2e), outside the clone,
 # so that a second clone finds it. Idempotent: a finished step leaves a stamp with its versions and is skipped; a broken-off
 # step is made anew; two runs at once wait for each other.
@@ -8,7 +8,7 @@ set -euo pipefail
 
 node_version=24.21.0
 code_server_version=4.139.1
-tools='playwright-core@1.65.1 @vscode/vsce@4.1.0'
+tools='playwright-core@1.65.1'
 recipe=1 # Raised when a step below changes other than by a version.
 
 cache=${SALA_E2E_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/sala-e2e}
