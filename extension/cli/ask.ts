@@ -72,7 +72,7 @@ class Asker {
     output.result({ question, ...result }, () => '');
     if (output.json) return;
     if (this.streamed === '') output.text(result.answer);
-    output.line();
+    output.endLine();
     printAbout(output, result, this.streamed);
   }
 }
@@ -98,7 +98,7 @@ function printAbout(output: Output, result: messages.AskResult, streamed: string
   if (unknown.length > 0) output.line(`nowhere in the workspace: ${[...new Set(unknown)].join(', ')}`);
   if (result.uncertain) output.line('uncertain: no place in the workspace has much to do with this question');
   if (result.stop !== 'end') output.line(stopTexts[result.stop]);
-  if (result.sources.length > 0) output.line(`\nSources`);
+  if (result.sources.length > 0) output.line('\nSources');
   for (const source of result.sources) {
     output.line(`  ${source.path}:${source.start_line}–${source.end_line}  ${Math.round(source.weight * 100)} %`);
   }

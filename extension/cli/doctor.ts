@@ -114,7 +114,7 @@ function checkAddon(file: string): string {
   if (error) throw error;
   if (status !== 0) {
     const words = /Error: .*/.exec(stderr)?.[0] ?? stderr;
-    throw new Error(describeEnd(file, undefined, status, signal, words).message);
+    throw new Error(describeEnd(`${file} to load`, status, signal, words).message);
   }
   const { backends, cores } = JSON.parse(stdout) as { backends: string[]; cores: number };
   return `loads; kernels: ${backends.at(-1)} (this machine can run ${backends.join(', ')}), ${cores} cores`;

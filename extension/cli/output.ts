@@ -17,7 +17,7 @@ const plainIntervalMs = 5000;
 export class Output {
   private bar: SingleBar | undefined;
   private lastPlainMs = -Infinity;
-  private wroteText = false;
+  private isWithinLine = false;
 
   constructor(readonly json: boolean) {}
 
@@ -30,12 +30,18 @@ export class Output {
   text(text: string): void {
     if (this.json || text === '') return;
     this.endProgress();
-    this.wroteText = !text.endsWith('\n');
+    this.isWithinLine = !text.endsWith('\n');
     process.stdout.write(text);
   }
 
-  line(text = ''): void {
-    this.text(`${this.wroteText ? '\n' : ''}${text}\n`);
+  line(text: string): void {
+    this.endLine();
+    this.text(`${text}\n`);
+  }
+
+  /** After text that may have ended anywhere. */
+  endLine(): void {
+    if (this.isWithinLine) this.text('\n');
   }
 
   /** One JSON document with --json, `text` otherwise. */

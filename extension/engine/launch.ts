@@ -53,7 +53,7 @@ export function launchEngine(
     child.on('error', (error) => {
       resolve(new EngineError('engine_unreachable', `expected to start ${process.execPath}, found: ${error.message}`, { cause: error }));
     });
-    child.on('exit', (code, signal) => resolve(describeEnd(engine, child.pid, code, signal, stderrTail())));
+    child.on('exit', (code, signal) => resolve(describeEnd(`the engine process ${child.pid ?? ''} (${engine}) to run`, code, signal, stderrTail())));
   });
   const listening = new Promise<Listening>((resolve, reject) => {
     // Holds the client's event loop while it waits: a command line has nothing else to do.
@@ -85,16 +85,10 @@ export function launchEngine(
   return { listening, ended };
 }
 
-/** The reason for the user, from exit code, signal and the last words. Exported for tests. */
-export function describeEnd(
-  engine: string,
-  pid: number | undefined,
-  code: number | null,
-  signal: NodeJS.Signals | null,
-  lastWords: string,
-): EngineError {
+/** The reason for the user, from exit code, signal and the last words of a process that was `expected` to do something. */
+export function describeEnd(expected: string, code: number | null, signal: NodeJS.Signals | null, lastWords: string): EngineError {
   const words = lastWords.trim() === '' ? '' : `; its last words: ${lastWords.trim().split('\n').slice(-6).join(' | ')}`;
-  const what = `expected the engine process ${pid ?? ''} (${engine}) to run, found: `;
+  const what = `expected ${expected}, found: `;
   switch (signal) {
     case 'SIGILL':
       return new EngineError(
