@@ -1,0 +1,156 @@
+// File name → syntax → how deep each line border lies. The only place that knows tree-sitter. Grammars are loaded when a file
+// first needs one. A result depends on the text alone: limits are counted in work done, never in time.
+
+import path from 'node:path';
+import { Language, Parser, type TreeCursor } from 'web-tree-sitter';
+import { assetPath } from '../assets';
+import { EngineError } from '../errors';
+
+/** What the syntax says about the borders between lines; border i lies between lines i and i + 1, counted from 0. */
+export interface Nesting {
+  /** How many constructs of more than one line the border cuts through. */
+  readonly depth: Uint16Array;
+  /** 1 where the border would part an opening or closing line from its construct, or a comment from what it is about. */
+  readonly attached: Uint8Array;
+}
+
+export interface Grammar {
+  readonly name: string;
+  /** null: too large or too tangled to parse; cut by lines. `nLines` counts as linesOf does. */
+  nesting(text: string, nLines: number): Nesting | null;
+}
+
+/** C is parsed as C++: the one grammar reads both well enough to find borders. */
+const extensions: Readonly<Record<string, readonly string[]>> = {
+  'bash': ['sh', 'bash', 'zsh', 'ksh'],
+  'c-sharp': ['cs', 'csx'],
+  'cpp': ['c', 'h', 'cc', 'cpp', 'cxx', 'c++', 'hh', 'hpp', 'hxx', 'h++', 'inl', 'ipp', 'cu', 'cuh'],
+  'css': ['css'],
+  'go': ['go'],
+  'ini': ['ini', 'cfg', 'conf'],
+  'java': ['java'],
+  'javascript': ['js', 'mjs', 'cjs', 'jsx'],
+  'php': ['php'],
+  'powershell': ['ps1', 'psm1', 'psd1'],
+  'python': ['py', 'pyi', 'pyw'],
+  'ruby': ['rb', 'rake', 'gemspec'],
+  'rust': ['rs'],
+  'tsx': ['tsx'],
+  'typescript': ['ts', 'mts', 'cts'],
+};
+const nameOf = new Map(Object.entries(extensions).flatMap(([name, list]) => list.map((extension) => [extension, name] as const)));
+
+/** UTF-16 units. A tree takes up to 60 times the memory of its text, and what WebAssembly once took it never gives back. */
+const maxParsedUnits = 400_000;
+/** Calls of the parser's progress callback, about one per 200 bytes of sound code; error recovery can take many more. */
+const maxParseSteps = 10_000;
+
+const loaded = new Map<string, Promise<Grammar>>();
+let runtime: Promise<void> | undefined;
+
+/** The grammar for a file by its name, null where there is none. Rejects with `internal` if its file cannot be loaded. */
+export async function grammarFor(file: string): Promise<Grammar | null> {
+  const name = nameOf.get(path.posix.extname(file).slice(1).toLowerCase());
+  if (name === undefined) return null;
+  let grammar = loaded.get(name);
+  if (grammar === undefined) {
+    grammar = load(name);
+    loaded.set(name, grammar);
+  }
+  return grammar;
+}
+
+async function load(name: string): Promise<Grammar> {
+  const file = assetPath('grammars', `tree-sitter-${name}.wasm`);
+  try {
+    runtime ??= Parser.init({ locateFile: (wasm: string) => assetPath('grammars', wasm) });
+    await runtime;
+    const language = await Language.load(file);
+    return new TreeSitterGrammar(name, language);
+  } catch (error) {
+    throw new EngineError('internal', `expected the grammar ${file}, found: ${String(error)}`, { cause: error });
+  }
+}
+
+class TreeSitterGrammar implements Grammar {
+  private readonly parser = new Parser();
+  /** Node types that belong to what follows them: comments, attributes. */
+  private readonly leading: ReadonlySet<number>;
+  private readonly error: number;
+
+  constructor(
+    readonly name: string,
+    language: Language,
+  ) {
+    this.parser.setLanguage(language);
+    const ids = Array.from({ length: language.nodeTypeCount }, (_, id) => id);
+    this.leading = new Set(ids.filter((id) => /comment|^attribute_item$|^attribute_list$/.test(language.nodeTypeForId(id) ?? '')));
+    this.error = 0xffff; // tree-sitter's ts_builtin_sym_error
+  }
+
+  nesting(text: string, nLines: number): Nesting | null {
+    if (text.length > maxParsedUnits) return null;
+    let steps = 0;
+    const tree = this.parser.parse(text, null, { progressCallback: () => ++steps > maxParseSteps });
+    if (tree === null) {
+      this.parser.reset();
+      return null;
+    }
+    const cursor = tree.walk();
+    try {
+      return this.measure(cursor, nLines);
+    } finally {
+      cursor.delete();
+      tree.delete();
+    }
+  }
+
+  /** Visits the children of every node of more than one line; what lies within one line concerns no border. */
+  private measure(cursor: TreeCursor, nLines: number): Nesting {
+    const change = new Int32Array(nLines + 1);
+    const attached = new Uint8Array(Math.max(0, nLines - 1));
+    const attach = (border: number): void => {
+      if (border >= 0 && border < attached.length) attached[border] = 1;
+    };
+    /** First line of the construct around each level of the walk: constructs that begin together count once. */
+    const begins = [-1];
+    /** Where code was last seen: a comment behind it belongs to it, not to what follows. */
+    let codeLine = -1;
+    if (!cursor.gotoFirstChild()) return { depth: new Uint16Array(attached.length), attached };
+    for (;;) {
+      const first = cursor.startPosition.row;
+      const end = cursor.endPosition;
+      // A node that ends at the start of a line ends with the line before.
+      const last = end.column === 0 && end.row > first ? end.row - 1 : end.row;
+      const type = cursor.nodeTypeId;
+      if (!this.leading.has(type)) codeLine = first;
+      else if (first > codeLine) attach(last);
+      if (last > first) {
+        const around = begins.at(-1) as number;
+        const counts = type !== this.error && first !== around;
+        if (counts) {
+          change[first] = (change[first] ?? 0) + 1;
+          change[last] = (change[last] ?? 0) - 1;
+        }
+        attach(first);
+        attach(last - 1);
+        if (cursor.gotoFirstChild()) {
+          begins.push(counts ? first : around);
+          continue;
+        }
+        codeLine = last;
+      }
+      while (!cursor.gotoNextSibling()) {
+        if (!cursor.gotoParent() || begins.length === 1) return { depth: sums(change, attached.length), attached };
+        begins.pop();
+      }
+    }
+  }
+}
+
+/** depth[i]: sum of the changes up to line i. */
+function sums(change: Int32Array, n: number): Uint16Array {
+  const depth = new Uint16Array(n);
+  for (let i = 0, sum = 0; i < n; i++) depth[i] = sum += change[i] as number;
+  return depth;
+}
