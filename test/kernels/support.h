@@ -45,7 +45,7 @@ inline Floats poisoned(size_t n) { return Floats(n, std::numeric_limits<float>::
 inline void append(Floats& all, const Floats& more) { all.insert(all.end(), more.begin(), more.end()); }
 
 inline bool same_bits(const Floats& a, const Floats& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }
 
 // Largest difference over the largest expected magnitude; infinite where a NaN is, or where infinities differ.
