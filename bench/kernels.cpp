@@ -1,5 +1,5 @@
-// Speed of the matrix products on one thread, in CPU time: sala-coder-0.5b's shapes, the backend that KERNEL_BACKEND names
-// (else the best). A row is printed only after its result has been compared with the reference table.
+// Speed of the matrix products on one thread, in CPU time: sala-coder-0.5b's shapes, the backend that KERNEL_BACKEND
+// names (else the best). A row is printed only after its result has been compared with the reference table.
 //
 //   bench_kernels               all rows
 //   bench_kernels NAME…         these rows
@@ -41,6 +41,7 @@ constexpr Product kProducts[] = {
     {"gemv_head", MatrixForm::int8, false, 1, 32768, 896},
     {"gemm_head", MatrixForm::int8, false, 64, 32768, 896},
     {"fp32_gemm_up", MatrixForm::int4, true, 512, 4864, 896},
+    {"fp32_gemv_up", MatrixForm::int4, true, 1, 4864, 896},
     {"fp32_gemv_head", MatrixForm::int8, true, 1, 32768, 896},
 };
 
@@ -69,7 +70,8 @@ Matrix random_matrix(std::mt19937& random, const Product& product) {
   const int n = product.out_features, k = product.in_features;
   const size_t size = static_cast<size_t>(n) * k;
   if (product.form == MatrixForm::int8) {
-    return pack_int8(random_integers<int8_t>(random, size, -127, 127).data(), random_floats(random, n, 1e-3f, 2e-3f).data(), n, k);
+    return pack_int8(random_integers<int8_t>(random, size, -127, 127).data(),
+                     random_floats(random, n, 1e-3f, 2e-3f).data(), n, k);
   }
   return pack_int4(random_integers<uint8_t>(random, size, 0, 15).data(),
                    random_floats(random, size / kGroupSize, 1e-2f, 2e-2f).data(), nullptr, nullptr, n, k, kGroupSize);
@@ -100,7 +102,8 @@ struct Run {
     q = Aligned<int8_t>(n_tokens * k);
     q_scales = Aligned<float>(n_tokens * k / kGroupSize);
     q_sums = Aligned<int32_t>(n_tokens * k / kGroupSize);
-    ops.quantize_rows({x.data(), product.n_tokens, product.in_features, kGroupSize, nullptr, q.data(), q_scales.data(), q_sums.data()},
+    ops.quantize_rows({x.data(), product.n_tokens, product.in_features, kGroupSize, nullptr, q.data(), q_scales.data(),
+                       q_sums.data()},
                       stream);
     args.q = q.data();
     args.q_scales = q_scales.data();
@@ -149,15 +152,16 @@ void time_product(const Product& product, const Ops& ops, Stream& stream) {
     const double start = cpu_seconds();
     for (int i = 0; i < calls; ++i) ops.matmul(run.args, stream);
     const double spent = cpu_seconds() - start;
-    if (spent < kRoundSeconds) calls = static_cast<int>(calls * std::clamp(1.2 * kRoundSeconds / spent, 1.5, 100.0)) + 1;
-    else seconds.push_back(spent / calls);
+    if (spent >= kRoundSeconds) seconds.push_back(spent / calls);
+    else calls = static_cast<int>(calls * std::clamp(1.2 * kRoundSeconds / spent, 1.5, 100.0)) + 1;
   }
   std::sort(seconds.begin(), seconds.end());
   const double median = seconds[kRounds / 2];
   const double operations = 2.0 * product.n_tokens * product.out_features * product.in_features;
-  std::printf("%-9s %-15s %4d x %5d x %4d  %10.1f us  %7.1f GOP/s (best %7.1f)  weights %6.2f GB/s\n", ops.name, product.name,
-              product.n_tokens, product.out_features, product.in_features, median * 1e6, operations / median * 1e-9,
-              operations / seconds.front() * 1e-9, static_cast<double>(run.weight.bytes()) / median * 1e-9);
+  std::printf("%-9s %-15s %4d x %5d x %4d  %10.1f us  %7.1f GOP/s (best %7.1f)  weights %6.2f GB/s\n", ops.name,
+              product.name, product.n_tokens, product.out_features, product.in_features, median * 1e6,
+              operations / median * 1e-9, operations / seconds.front() * 1e-9,
+              static_cast<double>(run.weight.bytes()) / median * 1e-9);
   std::fflush(stdout);
 }
 

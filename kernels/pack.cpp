@@ -1,7 +1,7 @@
-// Row-major weights into panels of 16 rows (kernels/matrix.h says where each value goes). Runs once per matrix when a model
-// is loaded, some 0.4 billion values, so whole words are moved: a row's eight int4 codes become one 32-bit word of the panel.
-// Padding (missing rows of the last panel, int8 and dense columns beyond in_features) stays zero; no kernel reads activations
-// for padded columns or writes padded rows, so it never shows.
+// Row-major weights into panels of 16 rows (kernels/matrix.h says where each value goes). Runs once per matrix when a
+// model is loaded, some 0.4 billion values, so whole words are moved: a row's eight int4 codes become one 32-bit word
+// of the panel. Padding (missing rows of the last panel, int8 and dense columns beyond in_features) stays zero; no
+// kernel reads activations for padded columns or writes padded rows, so it never shows.
 #include <bit>
 #include <cstring>
 
@@ -12,8 +12,6 @@ namespace sala {
 static_assert(std::endian::native == std::endian::little, "panels are written as little-endian words");
 
 namespace {
-
-constexpr int kColumnsPadding = 8;
 
 Matrix empty_matrix(MatrixForm form, int out_features, int in_features, int group_size) {
   CHECK(out_features > 0 && in_features > 0);
@@ -27,7 +25,8 @@ Matrix empty_matrix(MatrixForm form, int out_features, int in_features, int grou
 
 // Values of a panel, padding included.
 size_t panel_size(const Matrix& matrix) {
-  return static_cast<size_t>((matrix.in_features + kColumnsPadding - 1) / kColumnsPadding) * kColumnsPadding * kPanelRows;
+  const size_t columns = (static_cast<size_t>(matrix.in_features) + 7) / 8 * 8;
+  return columns * kPanelRows;
 }
 
 // Calls row(panel, row_in_panel, out_row) for each row.
@@ -109,8 +108,9 @@ Matrix pack_int4(const uint8_t* codes, const float* scales, const uint8_t* zeros
 }
 
 float f16_to_f32(uint16_t bits) {
-  // The half's exponent and fraction, read as a float, give its value times 2^-112; the exact product with 2^112 re-biases
-  // the exponent and normalises subnormal halves. Infinity and NaN keep the full exponent; a NaN becomes quiet, as in F16C.
+  // The half's exponent and fraction, read as a float, give its value times 2^-112; the exact product with 2^112
+  // re-biases the exponent and normalises subnormal halves. Infinity and NaN keep the full exponent; a NaN becomes
+  // quiet, as in F16C.
   const uint32_t magnitude = (bits & 0x7FFFu) << 13;
   uint32_t result = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) * 0x1p112f);
   if ((bits & 0x7C00u) == 0x7C00u) result = 0x7F800000u | magnitude | ((magnitude & 0x7FFFFFu) ? 0x400000u : 0u);

@@ -1,5 +1,6 @@
-// What the two halves of matmul share: 8-bit activations (matmul_q.cpp) and fp32 activations (matmul_x.cpp). Both go through
-// the weights panel by panel, threads share out the panels, and no sum over k is ever split between threads or tokens.
+// What the two halves of matmul share: 8-bit activations (matmul_q.cpp) and fp32 activations (matmul_x.cpp). Both go
+// through the weights panel by panel, threads share out the panels, and no sum over k is ever split between threads or
+// tokens.
 #pragma once
 
 #include "kernels/cpu/cpu.h"
@@ -17,13 +18,14 @@ namespace sala::SALA_ISA {
 void matmul_q(const MatmulArgs& args, Stream& stream);
 void matmul_x(const MatmulArgs& args, Stream& stream);
 
-// Tokens that a panel meets at once: their sums (48 KB) and activations (0.7 MB at 896 columns) stay in a core's own cache.
+// Tokens that a panel meets at once: their sums (48 KB) and activations (0.7 MB at 896 columns) stay in a core's own
+// cache.
 constexpr int kTokenBlock = 768;
 
 inline int smaller(int a, int b) { return a < b ? a : b; }
 
-// Calls body(Count<n>{}, first) on runs of Most tokens and then one of what is left: the number of tokens of a register tile
-// is known when it is compiled.
+// Calls body(Count<n>{}, first) on runs of Most tokens and then one of what is left: the number of tokens of a register
+// tile is known when it is compiled.
 template <int N>
 struct Count {
   static constexpr int value = N;

@@ -1,6 +1,6 @@
-// Matrix products with 8-bit activations: an exact integer dot product per group, then one FMA per group in ascending order,
-// in every path below. So a row has the same bits whether it comes alone (nibbles unpacked on the way, bound by memory) or
-// among many (a panel unpacked once to bytes in L1 and met by all tokens).
+// Matrix products with 8-bit activations: an exact integer dot product per group, then one FMA per group in ascending
+// order, in every path below. So a row has the same bits whether it comes alone (nibbles unpacked on the way, bound by
+// memory) or among many (a panel unpacked once to bytes in L1 and met by all tokens).
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/simd_int8.h"
 
@@ -64,11 +64,11 @@ struct Int4Product {
   const uint8_t* panel(int64_t p) const { return values + p * in_features * (kPanelRows / 2); }
 };
 
-// Groups g … g + n_groups of panel p for the tokens from `token` on, added to acc. `weights`: the panel from group g on, as
-// nibbles or as unpacked bytes.
+// Groups g … g + n_groups of panel p for the tokens from `token` on, added to acc. `weights`: the panel from group g
+// on, as nibbles or as unpacked bytes.
 template <int Tokens, bool Nibbles>
-inline void add_int4(const Int4Product& m, int64_t p, int64_t token, int64_t g, int64_t n_groups, const uint8_t* weights,
-                     float* acc) {
+inline void add_int4(const Int4Product& m, int64_t p, int64_t token, int64_t g, int64_t n_groups,
+                     const uint8_t* weights, float* acc) {
   const int64_t panel_group = (p * m.n_groups + g) * kPanelRows, token_group = token * m.n_groups + g;
   const int8_t* q = m.q + token * m.in_features + g * m.group_size;
   const int64_t group_bytes = m.group_size * (Nibbles ? kPanelRows / 2 : kPanelRows);
@@ -150,11 +150,13 @@ void panels_int8(const MatmulArgs& args, int begin, int end) {
         } else {
           std::memset(copy, 0, copy_stride * tokens.value);
           for (int t = 0; t < tokens.value; ++t) {
-            std::memcpy(copy + t * copy_stride + before, q + static_cast<int64_t>(t) * w.in_features + first, group_size);
+            const int8_t* row = q + static_cast<int64_t>(t) * w.in_features;
+            std::memcpy(copy + t * copy_stride + before, row + first, group_size);
           }
           dot_int8<tokens.value>(weights, copy, copy_stride, (before + group_size + 3) / 4 * 4, dots);
         }
-        add_group<tokens.value>(dots, w_scales, args.q_scales + static_cast<int64_t>(token) * n_groups + g, n_groups, acc);
+        const float* q_scales = args.q_scales + static_cast<int64_t>(token) * n_groups + g;
+        add_group<tokens.value>(dots, w_scales, q_scales, n_groups, acc);
       }
       store_panel(args, p, token, tokens.value, acc);
     });

@@ -1,9 +1,9 @@
-// Exact integer work under the matrix products: dot products of weight panels with 8-bit rows, unpacking of nibbles, and
-// the 8-bit rounding of a row. One section for each instruction set, all with the same functions and the same results; a
-// further set (VNNI, i8mm) is a further section.
+// Exact integer work under the matrix products: dot products of weight panels with 8-bit rows, unpacking of nibbles,
+// and the 8-bit rounding of a row. One section for each instruction set, all with the same functions and the same
+// results; a further set (VNNI, i8mm) is a further section.
 //
 // The dot products multiply one panel of 16 weight rows by `Tokens` activation rows and add to sums [Tokens, 16]:
-//   panel   bytes, 64 for each 4 columns as in an int8 panel; or nibbles, 64 bytes for each 8 columns (kernels/matrix.h)
+//   panel   bytes, 64 for each 4 columns as in an int8 panel; or nibbles, 64 for each 8 columns (kernels/matrix.h)
 //   rows    row t at rows + t * stride; only n_columns bytes of it are read; −127 … 127, never −128
 //   dot_bytes and dot_nibbles   unsigned weights 0 … 15, n_columns a multiple of 8
 //   dot_int8                    signed weights −128 … 127, n_columns a multiple of 4
@@ -23,9 +23,10 @@ constexpr int kSmallTokenTile = 4; // of dot_nibbles and dot_int8, which need mo
 
 // ---- 4-bit weights ----
 // vpmaddubsw multiplies unsigned weights by signed activations and adds pairs in 16 bit. Eight such sums stay below
-// 8 · 2 · 15 · 127 = 30480 < 2^15, so 32 columns are added in 16 bit and widened once: about two instructions for 32 products.
-// Assembly, since gcc 12 re-associates the additions of the intrinsics form into a tree and spills (a third of the speed).
-// ymm0 … ymm11 16-bit sums; ymm12, ymm13 weights of 4 columns, rows 0–7 and 8–15; ymm14, ymm15 activations and products.
+// 8 · 2 · 15 · 127 = 30480 < 2^15, so 32 columns are added in 16 bit and widened once: about two instructions for 32
+// products. Assembly, since gcc 12 re-associates the additions of the intrinsics form into a tree and spills (a third
+// of the speed). ymm0 … ymm11 16-bit sums; ymm12, ymm13 weights of 4 columns, rows 0–7 and 8–15; ymm14, ymm15
+// activations and products.
 
 constexpr int kPrefetchBytes = 2048;  // ahead of the weights in dot_nibbles, whose panels come from memory
 
@@ -188,7 +189,8 @@ inline void unpack_nibbles(const uint8_t* nibbles, int n_columns, uint8_t* bytes
 }
 
 // ---- 8-bit weights ----
-// |w| is unsigned and takes its sign to the activation. Two products reach 2 · 128 · 127 < 2^15 and must be widened at once.
+// |w| is unsigned and takes its sign to the activation. Two products reach 2 · 128 · 127 < 2^15 and must be widened at
+// once.
 template <int Tokens>
 inline void dot_int8(const uint8_t* panel, const int8_t* rows, int64_t stride, int64_t n_columns, int32_t* sums) {
   static_assert(Tokens >= 1 && Tokens <= kSmallTokenTile);
@@ -228,7 +230,7 @@ struct I32x8 {
   __m256i v;
 
   static I32x8 set1(int32_t x) { return {_mm256_set1_epi32(x)}; }
-  static I32x8 load(const int32_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+  static I32x8 load(const void* p) { return {_mm256_loadu_si256(static_cast<const __m256i*>(p))}; }
   static I32x8 load_u8(const uint8_t* p) {
     return {_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)))};
   }
@@ -236,7 +238,17 @@ struct I32x8 {
   F32x8 to_f32() const { return {_mm256_cvtepi32_ps(v)}; }
 };
 
+inline I32x8 operator-(I32x8 a, I32x8 b) { return {_mm256_sub_epi32(a.v, b.v)}; }
 inline I32x8 operator*(I32x8 a, I32x8 b) { return {_mm256_mullo_epi32(a.v, b.v)}; }
+// Bits First … First + Count − 1 of each lane, as an unsigned and as a signed number.
+template <int First, int Count>
+inline I32x8 field(I32x8 a) {
+  return {_mm256_srli_epi32(_mm256_slli_epi32(a.v, 32 - First - Count), 32 - Count)};
+}
+template <int First, int Count>
+inline I32x8 signed_field(I32x8 a) {
+  return {_mm256_srai_epi32(_mm256_slli_epi32(a.v, 32 - First - Count), 32 - Count)};
+}
 
 inline F32x8 abs(F32x8 a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v)}; }
 
@@ -357,10 +369,14 @@ struct I32x8 {
   int32x4_t lo, hi;
 
   static I32x8 set1(int32_t x) { return {vdupq_n_s32(x), vdupq_n_s32(x)}; }
-  static I32x8 load(const int32_t* p) { return {vld1q_s32(p), vld1q_s32(p + 4)}; }
+  static I32x8 load(const void* p) {
+    return {vreinterpretq_s32_u8(vld1q_u8(static_cast<const uint8_t*>(p))),
+            vreinterpretq_s32_u8(vld1q_u8(static_cast<const uint8_t*>(p) + 16))};
+  }
   static I32x8 load_u8(const uint8_t* p) {
     const uint16x8_t wide = vmovl_u8(vld1_u8(p));
-    return {vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(wide))), vreinterpretq_s32_u32(vmovl_u16(vget_high_u16(wide)))};
+    return {vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(wide))),
+            vreinterpretq_s32_u32(vmovl_u16(vget_high_u16(wide)))};
   }
   void store(int32_t* p) const {
     vst1q_s32(p, lo);
@@ -369,7 +385,19 @@ struct I32x8 {
   F32x8 to_f32() const { return {vcvtq_f32_s32(lo), vcvtq_f32_s32(hi)}; }
 };
 
+inline I32x8 operator-(I32x8 a, I32x8 b) { return {vsubq_s32(a.lo, b.lo), vsubq_s32(a.hi, b.hi)}; }
 inline I32x8 operator*(I32x8 a, I32x8 b) { return {vmulq_s32(a.lo, b.lo), vmulq_s32(a.hi, b.hi)}; }
+template <int First, int Count>
+inline I32x8 signed_field(I32x8 a) {
+  return {vshrq_n_s32(vshlq_n_s32(a.lo, 32 - First - Count), 32 - Count),
+          vshrq_n_s32(vshlq_n_s32(a.hi, 32 - First - Count), 32 - Count)};
+}
+template <int First, int Count>
+inline I32x8 field(I32x8 a) {
+  const uint32x4_t lo = vreinterpretq_u32_s32(vshlq_n_s32(a.lo, 32 - First - Count));
+  const uint32x4_t hi = vreinterpretq_u32_s32(vshlq_n_s32(a.hi, 32 - First - Count));
+  return {vreinterpretq_s32_u32(vshrq_n_u32(lo, 32 - Count)), vreinterpretq_s32_u32(vshrq_n_u32(hi, 32 - Count))};
+}
 
 inline F32x8 abs(F32x8 a) { return {vabsq_f32(a.lo), vabsq_f32(a.hi)}; }
 
@@ -427,7 +455,7 @@ struct I32x8 {
   int32_t v[kLanes];
 
   static I32x8 set1(int32_t x) { return {{x, x, x, x, x, x, x, x}}; }
-  static I32x8 load(const int32_t* p) {
+  static I32x8 load(const void* p) {
     I32x8 a;
     std::memcpy(a.v, p, sizeof a.v);
     return a;
@@ -441,8 +469,24 @@ struct I32x8 {
   }
 };
 
+inline I32x8 operator-(I32x8 a, I32x8 b) {
+  for (int i = 0; i < kLanes; ++i) a.v[i] -= b.v[i];
+  return a;
+}
 inline I32x8 operator*(I32x8 a, I32x8 b) {
   for (int i = 0; i < kLanes; ++i) a.v[i] *= b.v[i];
+  return a;
+}
+template <int First, int Count>
+inline I32x8 field(I32x8 a) {
+  for (int i = 0; i < kLanes; ++i) a.v[i] = static_cast<uint32_t>(a.v[i]) << (32 - First - Count) >> (32 - Count);
+  return a;
+}
+template <int First, int Count>
+inline I32x8 signed_field(I32x8 a) {
+  for (int i = 0; i < kLanes; ++i) {
+    a.v[i] = static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) << (32 - First - Count)) >> (32 - Count);
+  }
   return a;
 }
 

@@ -1,5 +1,5 @@
-// Matrix products and the rounding of their activations. With 8-bit activations every table, the reference included, gives
-// the same bits; with fp32 activations the tables of the family "cpu" do.
+// Matrix products and the rounding of their activations. With 8-bit activations every table, the reference included,
+// gives the same bits; with fp32 activations the tables of the family "cpu" do.
 #include "test/kernels/support.h"
 
 #include <numeric>
@@ -11,7 +11,7 @@ namespace {
 constexpr float kGuard = -123.25f;
 constexpr int kGuardColumns = 3;
 
-// ---- weights, kept row-major beside the packed form -----------------------------------------------------------------------
+// ---- weights, kept row-major beside the packed form -----------------------------------------------------------------
 
 struct Weights {
   int n, k;
@@ -23,7 +23,8 @@ struct Weights {
 
   // Column k of the packed matrix as a factor of the input: its value and the input column it multiplies.
   double value(int row, int column) const {
-    return static_cast<float>(codes[size_t(row) * k + column]) * scales[size_t(row) * (k / group_size) + column / group_size];
+    const size_t group = size_t(row) * (k / group_size) + column / group_size;
+    return static_cast<float>(codes[size_t(row) * k + column]) * scales[group];
   }
   int input_column(int column) const { return order.empty() ? column : order[column]; }
 };
@@ -41,7 +42,8 @@ struct Int4Options {
 
 Weights int4_weights(int n, int k, int group_size, Int4Options options = {}) {
   Random random(n * 7919 + k + group_size);
-  Weights w{n, k, std::vector<int>(size_t(n) * k), random.numbers(size_t(n) * (k / group_size), 0.1f), group_size, {}, {}};
+  const size_t n_groups = size_t(n) * (k / group_size);
+  Weights w{n, k, std::vector<int>(size_t(n) * k), random.numbers(n_groups, 0.1f), group_size, {}, {}};
   std::vector<uint8_t> codes(w.codes.size()), zeros(w.scales.size(), 8);
   if (options.zeros) {
     for (uint8_t& z : zeros) z = uint8_t(random.below(17));
@@ -65,7 +67,7 @@ Weights int8_weights(int n, int k) {
   return w;
 }
 
-// ---- activations ---------------------------------------------------------------------------------------------------------
+// ---- activations ----------------------------------------------------------------------------------------------------
 
 struct Rows8 {
   int n_rows, n_cols, group_size;
@@ -74,11 +76,14 @@ struct Rows8 {
   std::vector<int32_t> sums;
 };
 
-Rows8 quantized(const Ops& ops, Stream& stream, const Floats& x, int n_cols, int group_size, const int32_t* order = nullptr) {
+Rows8 quantized(const Ops& ops, Stream& stream, const Floats& x, int n_cols, int group_size,
+                const int32_t* order = nullptr) {
   const int n_rows = static_cast<int>(x.size() / n_cols);
   const size_t n_groups = x.size() / group_size;
-  Rows8 rows{n_rows, n_cols, group_size, std::vector<int8_t>(x.size(), -128), poisoned(n_groups), std::vector<int32_t>(n_groups, INT32_MIN)};
-  ops.quantize_rows({x.data(), n_rows, n_cols, group_size, order, rows.q.data(), rows.scales.data(), rows.sums.data()}, stream);
+  Rows8 rows{n_rows,           n_cols, group_size, std::vector<int8_t>(x.size(), -128),
+             poisoned(n_groups), std::vector<int32_t>(n_groups, INT32_MIN)};
+  ops.quantize_rows({x.data(), n_rows, n_cols, group_size, order, rows.q.data(), rows.scales.data(), rows.sums.data()},
+                    stream);
   return rows;
 }
 
@@ -100,7 +105,7 @@ MatmulArgs args_for(const Floats& x, int n_cols, int first = 0) {
   return args;
 }
 
-// ---- running -------------------------------------------------------------------------------------------------------------
+// ---- running --------------------------------------------------------------------------------------------------------
 
 // The product, [n_tokens, out_features]; the outputs are poisoned before, and guards beside each row must survive.
 Floats product(const Ops& ops, Stream& stream, const Matrix& weight, MatmulArgs args, const float* bias) {
@@ -185,7 +190,8 @@ Matrix dense_matrix(MatrixForm form, int n, int k) {
     // Magnitudes of 2^-8 … 2^-1, and some subnormal halves.
     const uint32_t exponent = form == MatrixForm::f16 ? 7 + random.below(8) : 119 + random.below(8);
     const int fraction_bits = form == MatrixForm::f16 ? 10 : 7;
-    v = uint16_t(random.below(2) << 15 | random.below(1 << fraction_bits) | (random.below(50) ? exponent << fraction_bits : 0));
+    const uint32_t exponent_bits = random.below(50) ? exponent << fraction_bits : 0;
+    v = uint16_t(random.below(2) << 15 | exponent_bits | random.below(1 << fraction_bits));
   }
   return pack_dense(form, values.data(), n, k);
 }
@@ -287,7 +293,8 @@ TEST_CASE("a column order and the permuted columns give the same product") {
     Stream stream(2);
     CHECK(same_bits(product(*ops, stream, ordered.matrix, args_for(x, k), nullptr),
                     product(*ops, stream, unordered, args_for(permuted, k), nullptr)));
-    const Rows8 a = quantized(*ops, stream, x, k, 64, ordered.order.data()), b = quantized(*ops, stream, permuted, k, 64);
+    const Rows8 a = quantized(*ops, stream, x, k, 64, ordered.order.data());
+    const Rows8 b = quantized(*ops, stream, permuted, k, 64);
     CHECK(a.q == b.q);
     CHECK(same_bits(a.scales, b.scales));
     CHECK(a.sums == b.sums);
@@ -299,8 +306,9 @@ TEST_CASE("sums at their limits are exact") {
   const Floats ones(size_t(n) * (k / 128), 1.0f);
   for (int n_tokens : {1, 4, 6, 11}) {
     for (int activation : {127, -127}) {
-      Rows8 rows{n_tokens, k, 128, std::vector<int8_t>(size_t(n_tokens) * k, int8_t(activation)), Floats(size_t(n_tokens) * 2, 1.0f),
-                 std::vector<int32_t>(size_t(n_tokens) * 2, 128 * activation)};
+      const size_t n_groups = size_t(n_tokens) * (k / 128);
+      Rows8 rows{n_tokens, k, 128, std::vector<int8_t>(size_t(n_tokens) * k, int8_t(activation)),
+                 Floats(n_groups, 1.0f), std::vector<int32_t>(n_groups, 128 * activation)};
       const auto check = [&](const Matrix& matrix, int weight) {
         for (const Ops* ops : backends()) {
           CAPTURE(ops->name);
@@ -395,7 +403,10 @@ TEST_CASE("quantize_rows") {
   CHECK(ties.sums[0] == 66);
   const Floats x = random.numbers(128 * 4, 2);
   const Rows8 rows = check(x, 128, 128);
-  for (size_t i = 0; i < x.size(); ++i) CHECK(std::fabs(rows.q[i] * rows.scales[i / 128] - x[i]) <= rows.scales[i / 128] * 0.5001f);
+  for (size_t i = 0; i < x.size(); ++i) {
+    const float step = rows.scales[i / 128];
+    CHECK(std::fabs(rows.q[i] * step - x[i]) <= step * 0.5001f);
+  }
 
   // Scales that round to zero or far down among the subnormals must not make a ratio infinite or pass 127.
   check({1e-45f, -1e-45f, 0, 0}, 4, 4);

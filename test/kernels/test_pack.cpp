@@ -73,7 +73,8 @@ TEST_CASE("int8 panels hold four columns of 16 rows together") {
         for (size_t column = 0; column < padded(k); ++column) {
           const size_t at = row / 16 * padded(k) * 16 + column / 4 * 64 + row % 16 * 4 + column % 4;
           const bool inside = row < n && column < static_cast<size_t>(k);
-          REQUIRE(static_cast<int8_t>(matrix.values[at]) == (inside ? values[static_cast<size_t>(row) * k + column] : 0));
+          const int8_t expected = inside ? values[static_cast<size_t>(row) * k + column] : int8_t{0};
+          REQUIRE(static_cast<int8_t>(matrix.values[at]) == expected);
         }
       }
     }
@@ -100,7 +101,8 @@ TEST_CASE("int4 panels hold columns 8i + b and 8i + 4 + b in one byte") {
       CHECK(std::equal(order.begin(), order.end(), matrix.column_order.begin(), matrix.column_order.end()));
       for (int row = 0; row < matrix.n_panels() * 16; ++row) {
         for (int column = 0; column < k; ++column) {
-          const size_t at = static_cast<size_t>(row / 16) * k * 8 + column / 8 * 64 + row % 16 / 8 * 32 + row % 8 * 4 + column % 4;
+          const size_t eight = static_cast<size_t>(row / 16) * k * 8 + column / 8 * 64;
+          const size_t at = eight + row % 16 / 8 * 32 + row % 8 * 4 + column % 4;
           const int nibble = column % 8 < 4 ? matrix.values[at] & 15 : matrix.values[at] >> 4;
           REQUIRE(nibble == (row < n ? codes[static_cast<size_t>(row) * k + column] : 0));
         }
