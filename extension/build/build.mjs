@@ -16,6 +16,7 @@ try {
   if (process.argv.includes('--watch')) await watch();
   else await bundle();
 } catch (error) {
-  say(error instanceof Error ? error.message : String(error));
+  // The bundler has printed its own.
+  if (!(error instanceof Error && 'errors' in error)) say(error instanceof Error ? error.message : String(error));
   process.exitCode = 1;
 }
