@@ -1,6 +1,6 @@
-// For the loader's tests: temporary folders, model files made or altered in memory, packed matrices as plain numbers, and the
-// check that an error names what it should. Independent of the code under test: the safetensors writer and unpack() follow
-// the formats' descriptions.
+// For the loader's tests: temporary folders, model files made or altered in memory, packed matrices as plain numbers,
+// and the check that an error names what it should. Independent of the code under test: the safetensors writer and
+// unpack() follow the formats' descriptions.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -25,7 +25,9 @@ class TemporaryFolder {
  public:
   TemporaryFolder() {
     std::random_device random;
-    path = (std::filesystem::temp_directory_path() / ("sala-test-" + std::to_string(random()) + std::to_string(random()))).string();
+    path =
+        (std::filesystem::temp_directory_path() / ("sala-test-" + std::to_string(random()) + std::to_string(random())))
+            .string();
     std::filesystem::create_directory(path);
   }
   ~TemporaryFolder() { std::filesystem::remove_all(path); }
@@ -59,10 +61,11 @@ void check_error(ErrorCode code, const std::vector<std::string>& parts, Body&& b
     CHECK_MESSAGE(error.code() == code, error_code_name(error.code()), ": ", text);
   }
   CHECK_MESSAGE(!text.empty(), "expected an error with \"", parts.empty() ? "" : parts.front(), "\", found none");
-  for (const std::string& part : parts) CHECK_MESSAGE(text.find(part) != std::string::npos, "\"", part, "\" in: ", text);
+  for (const std::string& part : parts)
+    CHECK_MESSAGE(text.find(part) != std::string::npos, "\"", part, "\" in: ", text);
 }
 
-// ---- model files --------------------------------------------------------------------------------------------------------
+// ---- model files ----------------------------------------------------------------------------------------------------
 
 struct FileTensor {
   std::string dtype;
@@ -86,7 +89,9 @@ inline std::string safetensors_image(const FileTensors& tensors, size_t shift = 
   nlohmann::json header = {{"__metadata__", {{"format", "pt"}}}};
   std::string data;
   for (const auto& [name, tensor] : tensors) {
-    header[name] = {{"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {data.size(), data.size() + tensor.bytes.size()}}};
+    header[name] = {{"dtype", tensor.dtype},
+                    {"shape", tensor.shape},
+                    {"data_offsets", {data.size(), data.size() + tensor.bytes.size()}}};
     data += tensor.bytes;
   }
   std::string text = header.dump();
@@ -125,9 +130,10 @@ struct ModelFiles {
   }
 };
 
-// ---- packed matrices ----------------------------------------------------------------------------------------------------
+// ---- packed matrices ------------------------------------------------------------------------------------------------
 
-// Row-major values [out_features, in_features] of a packed matrix, columns in the checkpoint's order (kernels/matrix.h).
+// Row-major values [out_features, in_features] of a packed matrix, columns in the checkpoint's order
+// (kernels/matrix.h).
 inline std::vector<float> unpack(const Matrix& m) {
   std::vector<float> values(static_cast<size_t>(m.out_features) * m.in_features);
   const size_t padded = (static_cast<size_t>(m.in_features) + 7) / 8 * 8;

@@ -6,12 +6,12 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
-#include <future>
 #include <map>
 #include <nlohmann/json.hpp>
 
 #include "kernels/backend.h"
 #include "native/engine.h"
+#include "test/native/engine_calls.h"
 
 using namespace sala;
 using nlohmann::json;
@@ -64,20 +64,6 @@ void check_close(const float* found, const std::vector<float>& expected, size_t 
   CHECK(worst <= row_limit);
 }
 
-// Waits for what a call delivers.
-template <class Result, class Call>
-Result wait_for(Call&& call) {
-  std::promise<Result> promise;
-  call([&](std::exception_ptr error, Result result) {
-    if (error) {
-      promise.set_exception(error);
-    } else {
-      promise.set_value(std::move(result));
-    }
-  });
-  return promise.get_future().get();
-}
-
 std::unique_ptr<Engine> load(const std::string& model_dir, const char* backend, int n_threads = 2) {
   setenv("KERNEL_BACKEND", backend, 1);
   EngineOptions options;
@@ -95,23 +81,13 @@ std::vector<std::string> tables() {
   return names;
 }
 
-PrefillResult prefill(Engine& engine, int tail, const std::vector<int32_t>& tokens, int n_logits, bool blocks) {
-  return wait_for<PrefillResult>([&](auto done) { engine.prefill(tail, tokens, Priority::prefill, n_logits, blocks, done); });
-}
-
-SegmentKey numbered_key(int i) {
-  SegmentKey key{};
-  std::memcpy(key.data(), &i, sizeof i);
-  return key;
-}
-
-std::vector<int32_t> encode(Engine& engine, const json& run) {
+std::vector<int32_t> encode_run(Engine& engine, const json& run) {
   std::vector<SegmentInput> segments;
   const json headers = run.value("headers", json::array());
   for (size_t i = 0; i < run["segments"].size(); ++i) {
     segments.push_back({numbered_key(int(i)), run["segments"][i].get<std::vector<int32_t>>(), headers.empty() ? 0 : headers[i].get<int>()});
   }
-  return wait_for<EncodeResult>([&](auto done) { engine.encode_segments(segments, Priority::ingest, nullptr, done); }).handles;
+  return encode(engine, segments).handles;
 }
 
 void check_exact(const std::string& name) {
@@ -161,7 +137,7 @@ void check_exact(const std::string& name) {
         DecodeOptions options;
         options.max_tokens = n_decode;
         options.logits = true;
-        const auto decoded = wait_for<DecodeResult>([&](auto done) { engine->decode(tail, Priority::decode, options, done); });
+        const auto decoded = decode(*engine, tail, options);
         CHECK(decoded.ids == expected.values<int32_t>(r + ".decode_ids"));
         check_close(decoded.logits.data(), expected.values<float>(r + ".decode_logits"), vocab_size, 5e-5, 5e-4);
       }
@@ -201,8 +177,8 @@ void check_composed(const std::string& name) {
       INFO(name, " ", r, " on ", backend);
       const auto prefix = run["prefix"].get<std::vector<int32_t>>();
       const auto tail_tokens = run["tail"].get<std::vector<int32_t>>();
-      wait_for<int>([&](auto done) { engine->set_prefix(prefix, done); });
-      const auto handles = encode(*engine, run);
+      set_prefix(*engine, prefix);
+      const auto handles = encode_run(*engine, run);
       const TailStart start = run.value("tail_starts_from", "prefix") == "empty" ? TailStart::empty : TailStart::prefix;
 
       if (run.contains("span")) {
@@ -277,11 +253,11 @@ TEST_CASE("golden: the embedded model answers") {
   const json cases = load_json(kGolden + "r-embedded-model/expected.json");
   auto engine = load(model, best_backend().name);
   const std::vector<int32_t> prefix = cases["runs"][0]["prefix"];
-  wait_for<int>([&](auto done) { engine->set_prefix(prefix, done); });
+  set_prefix(*engine, prefix);
   for (const json& run : cases["runs"]) {
     INFO(run["name"]);
     REQUIRE(run["prefix"].get<std::vector<int32_t>>() == prefix);
-    const auto handles = encode(*engine, run);
+    const auto handles = encode_run(*engine, run);
     const std::vector<int32_t> tail_tokens = run["tail"], ids = run["ids"];
     if (run.contains("shares")) {
       ReadInput input;
@@ -307,7 +283,7 @@ TEST_CASE("golden: the embedded model answers") {
     }
     DecodeOptions options;
     options.max_tokens = int(ids.size());
-    const auto decoded = wait_for<DecodeResult>([&](auto done) { engine->decode(tail, Priority::decode, options, done); });
+    const auto decoded = decode(*engine, tail, options);
     CHECK(decoded.ids == ids);
     engine->release_tail(tail);
     engine->release_segments(handles);

@@ -1,11 +1,10 @@
-// native/model_config.h: the published configuration and its variants as read, the fixed decays as numbers, and every kind of
-// refusal with the file, the key, what was expected and what was found.
-#include "native/model_config.h"
-
+// native/model_config.h: the published configuration and its variants as read, the fixed decays as numbers, and every
+// kind of refusal with the file, the key, what was expected and what was found.
 #include <doctest/doctest.h>
 
 #include <cmath>
 
+#include "native/model_config.h"
 #include "test/native/model_files.h"
 
 using namespace sala;
@@ -113,9 +112,11 @@ TEST_CASE("variants change what they name") {
 
 TEST_CASE("keys that may be absent") {
   const std::vector<const char*> keys = {
-      "head_dim", "lightning_nh", "lightning_nkv", "lightning_head_dim", "lightning_scale", "lightning_use_rope", "attn_use_rope",
-      "qk_norm", "use_output_norm", "use_output_gate", "attn_use_output_gate", "attention_bias", "rms_norm_eps", "rope_theta",
-      "rope_scaling", "hidden_act", "tie_word_embeddings"};
+      "head_dim",           "lightning_nh",       "lightning_nkv",        "lightning_head_dim",
+      "lightning_scale",    "lightning_use_rope", "attn_use_rope",        "qk_norm",
+      "use_output_norm",    "use_output_gate",    "attn_use_output_gate", "attention_bias",
+      "rms_norm_eps",       "rope_theta",         "rope_scaling",         "hidden_act",
+      "tie_word_embeddings"};
   json config = nine_b();
   for (const char* key : keys) config.erase(key);
   const ModelConfig parsed = parse(config);
@@ -130,22 +131,26 @@ TEST_CASE("keys that may be absent") {
 }
 
 TEST_CASE("keys that may not be absent") {
-  for (const char* key : {"model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size", "mixer_types",
-                          "num_attention_heads", "num_key_value_heads", "scale_emb", "scale_depth", "dim_model_base",
-                          "eos_token_id"}) {
-    check_error(ErrorCode::model_invalid, {"config.json: ", key, ": expected", "found nothing"}, [&] { parse(without(key)); });
-    check_error(ErrorCode::model_invalid, {"config.json: ", key, "found null"}, [&] { parse(with(std::string("/") + key, nullptr)); });
+  for (const char* key :
+       {"model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size", "mixer_types",
+        "num_attention_heads", "num_key_value_heads", "scale_emb", "scale_depth", "dim_model_base", "eos_token_id"}) {
+    check_error(ErrorCode::model_invalid, {"config.json: ", key, ": expected", "found nothing"},
+                [&] { parse(without(key)); });
+    check_error(ErrorCode::model_invalid, {"config.json: ", key, "found null"},
+                [&] { parse(with(std::string("/") + key, nullptr)); });
   }
   for (const char* key : {"init_blocks", "window_size", "topk", "dense_len"}) {
     json config = nine_b();
     config["sparse_config"].erase(key);
-    check_error(ErrorCode::model_invalid, {"config.json: sparse_config: ", key, "found nothing"}, [&] { parse(config); });
+    check_error(ErrorCode::model_invalid, {"config.json: sparse_config: ", key, "found nothing"},
+                [&] { parse(config); });
   }
 }
 
 TEST_CASE("what means something we do not do is refused by name") {
   const auto refused = [](const std::string& pointer, const json& value, const std::string& expected) {
-    check_error(ErrorCode::unsupported, {"config.json: ", pointer.substr(pointer.rfind('/') + 1), "expected " + expected},
+    check_error(ErrorCode::unsupported,
+                {"config.json: ", pointer.substr(pointer.rfind('/') + 1), "expected " + expected},
                 [&] { parse(with(pointer, value)); });
   };
   refused("/model_type", "llama", "minicpm_sala, found \"llama\"");
@@ -157,7 +162,8 @@ TEST_CASE("what means something we do not do is refused by name") {
   refused("/sparse_config/kernel_stride", 32, "16, found 32");
   refused("/sparse_config/block_size", 128, "64, found 128");
   refused("/sparse_config/window_size", 100, "a multiple of block_size, 64, found 100");
-  check_error(ErrorCode::unsupported, {"config.json: mixer_types[3]: expected lightning-attn or minicpm4, found \"mamba\""},
+  check_error(ErrorCode::unsupported,
+              {"config.json: mixer_types[3]: expected lightning-attn or minicpm4, found \"mamba\""},
               [&] { parse(with("/mixer_types/3", "mamba")); });
 }
 
@@ -169,8 +175,9 @@ TEST_CASE("wrong types and absurd sizes") {
   for (const char* key : {"hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size", "num_attention_heads",
                           "num_key_value_heads", "head_dim", "lightning_nh", "lightning_nkv", "lightning_head_dim"}) {
     const std::string pointer = std::string("/") + key;
-    for (const json& value : {json(0), json(-1), json(1e30), json(64.0), json("64"), json(true), json::array(), json::object(),
-                              json(INT64_MAX), json(UINT64_MAX), json(INT64_MIN), json(int64_t{1} << 32 | 64)}) {
+    for (const json& value :
+         {json(0), json(-1), json(1e30), json(64.0), json("64"), json(true), json::array(), json::object(),
+          json(INT64_MAX), json(UINT64_MAX), json(INT64_MIN), json(int64_t{1} << 32 | 64)}) {
       refused(pointer, value, "expected an integer from 1 to ");
     }
   }
@@ -194,7 +201,8 @@ TEST_CASE("wrong types and absurd sizes") {
   refused("/mixer_types", "minicpm4", "expected a list of 32 names");
   refused("/mixer_types", {"minicpm4"}, "expected a list of 32 names, one a layer, found 1");
   check_error(ErrorCode::model_invalid, {"mixer_types[2]", "found 5"}, [&] { parse(with("/mixer_types/2", 5)); });
-  for (const json& value : {json(-1), json(73448), json("2"), json(2.0), json::array(), json({2, -1}), json(UINT64_MAX)}) {
+  for (const json& value :
+       {json(-1), json(73448), json("2"), json(2.0), json::array(), json({2, -1}), json(UINT64_MAX)}) {
     refused("/eos_token_id", value, "expected a token id below vocab_size or a list of them");
   }
   refused("/num_key_value_heads", 3, "expected a multiple of num_key_value_heads (3), found 32");
@@ -207,7 +215,8 @@ TEST_CASE("wrong types and absurd sizes") {
 
 TEST_CASE("what is no configuration at all") {
   const auto refused = [](const std::string& text, const std::string& found) {
-    check_error(ErrorCode::model_invalid, {"some/config.json: expected ", found}, [&] { parse_model_config(text, "some/config.json"); });
+    check_error(ErrorCode::model_invalid, {"some/config.json: expected ", found},
+                [&] { parse_model_config(text, "some/config.json"); });
   };
   refused("", "JSON");
   refused("{\"hidden_size\": 1", "parse error");
@@ -224,7 +233,8 @@ TEST_CASE("what is no configuration at all") {
 }
 
 TEST_CASE("quantization_config, in config.json or beside it") {
-  const json gptq = {{"quant_method", "gptq"}, {"bits", 4}, {"group_size", 64}, {"sym", false}, {"desc_act", true}, {"checkpoint_format", "gptq_v2"}};
+  const json gptq = {{"quant_method", "gptq"}, {"bits", 4},        {"group_size", 64},
+                     {"sym", false},           {"desc_act", true}, {"checkpoint_format", "gptq_v2"}};
   const ModelConfig inside = parse(with("/quantization_config", gptq));
   const ModelConfig beside = parse_model_config(nine_b().dump(), "config.json", gptq.dump());
   for (const ModelConfig& config : {inside, beside}) {
@@ -235,12 +245,15 @@ TEST_CASE("quantization_config, in config.json or beside it") {
     CHECK(config.quantization_config->checkpoint_format == CheckpointFormat::gptq_v2);
   }
   // What AutoGPTQ writes: no method, no format, and keys that say nothing about the layout.
-  const json older = {{"bits", 4}, {"group_size", 128}, {"damp_percent", 0.01}, {"desc_act", false}, {"static_groups", false}, {"sym", true}};
+  const json older = {{"bits", 4},         {"group_size", 128},      {"damp_percent", 0.01},
+                      {"desc_act", false}, {"static_groups", false}, {"sym", true}};
   const ModelConfig auto_gptq = parse_model_config(nine_b().dump(), "config.json", older.dump());
   REQUIRE(auto_gptq.quantization_config);
   CHECK(auto_gptq.quantization_config->checkpoint_format == CheckpointFormat::gptq);
   // config.json comes first.
-  CHECK(parse_model_config(with("/quantization_config", gptq).dump(), "", older.dump()).quantization_config->group_size == 64);
+  CHECK(
+      parse_model_config(with("/quantization_config", gptq).dump(), "", older.dump()).quantization_config->group_size ==
+      64);
 
   const auto refused = [&](const std::string& key, const json& value, ErrorCode code, const std::string& expected) {
     json changed = gptq;
@@ -263,9 +276,11 @@ TEST_CASE("quantization_config, in config.json or beside it") {
 }
 
 TEST_CASE("model folders") {
-  check_error(ErrorCode::model_not_found, {"/nowhere/at/all", "found no folder"}, [] { load_model_config("/nowhere/at/all"); });
+  check_error(ErrorCode::model_not_found, {"/nowhere/at/all", "found no folder"},
+              [] { load_model_config("/nowhere/at/all"); });
   TemporaryFolder folder;
-  check_error(ErrorCode::model_not_found, {folder.path, "found no config.json"}, [&] { load_model_config(folder.path); });
+  check_error(ErrorCode::model_not_found, {folder.path, "found no config.json"},
+              [&] { load_model_config(folder.path); });
   std::filesystem::create_directory(folder / "config.json");
   check_error(ErrorCode::model_invalid, {folder / "config.json", "a folder"}, [&] { load_model_config(folder.path); });
   std::filesystem::remove(folder / "config.json");
@@ -274,7 +289,8 @@ TEST_CASE("model folders") {
   write_text(folder / "quantize_config.json", R"({"bits": 4, "group_size": 32})");
   CHECK(load_model_config(folder.path).quantization_config->group_size == 32);
   write_text(folder / "quantize_config.json", "");  // a file without text is not the same as no file
-  check_error(ErrorCode::model_invalid, {folder / "quantize_config.json", "JSON"}, [&] { load_model_config(folder.path); });
+  check_error(ErrorCode::model_invalid, {folder / "quantize_config.json", "JSON"},
+              [&] { load_model_config(folder.path); });
 }
 
 TEST_CASE("fixed decays") {

@@ -1,5 +1,5 @@
-// native/platform.h: what is refused and how, that a write is all or nothing, and limits of made-up machines under a root of
-// their own.
+// native/platform.h: what is refused and how, that a write is all or nothing, and limits of made-up machines under a
+// root of their own.
 #include <doctest/doctest.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -75,8 +75,10 @@ TEST_CASE("only regular files are read, and what is refused says what it is") {
                                                                   {"/dev/zero", "a device"},
                                                                   {folder / "missing", "No such file"}};
   for (const auto& [path, found] : cases) {
-    check_error(ErrorCode::store_invalid, {path, "expected", found}, [&] { MappedFile(path, ErrorCode::store_invalid); });
-    check_error(ErrorCode::model_invalid, {path, "expected", found}, [&] { read_file(path, 100, ErrorCode::model_invalid); });
+    check_error(ErrorCode::store_invalid, {path, "expected", found},
+                [&] { MappedFile(path, ErrorCode::store_invalid); });
+    check_error(ErrorCode::model_invalid, {path, "expected", found},
+                [&] { read_file(path, 100, ErrorCode::model_invalid); });
   }
   ::close(fd);
 }
@@ -120,7 +122,7 @@ TEST_CASE("write_file_atomically replaces a file as a whole") {
   const std::string large(1 << 20, 'y');
   write_file_atomically(folder / "a", {{"123", 3}, {"", 0}, {large.data(), large.size()}});
   CHECK(read_text(folder / "a") == "123" + large);
-  struct stat status {};
+  struct stat status{};
   REQUIRE(::stat((folder / "a").c_str(), &status) == 0);
   CHECK((status.st_mode & 0777) == 0600);
   write_file_atomically(folder / "a", {{"new", 3}});
@@ -128,6 +130,27 @@ TEST_CASE("write_file_atomically replaces a file as a whole") {
   write_file_atomically(folder / "empty", {});
   CHECK(read_text(folder / "empty").empty());
   CHECK(list_folder(folder.path, ErrorCode::internal) == std::vector<std::string>{"a", "empty"});
+}
+
+TEST_CASE("ensure_folder makes what is missing, for the owner only") {
+  TemporaryFolder folder;
+  ensure_folder(folder / "a/b");
+  ensure_folder(folder / "a/b");
+  struct stat status {};
+  REQUIRE(::stat((folder / "a").c_str(), &status) == 0);
+  CHECK((status.st_mode & 0777) == 0700);
+  write_text(folder / "file", "");
+  check_error(ErrorCode::store_unwritable, {folder / "file"}, [&] { ensure_folder(folder / "file/c"); });
+}
+
+TEST_CASE("rename_file replaces, or changes nothing") {
+  TemporaryFolder folder;
+  write_text(folder / "a", "new");
+  write_text(folder / "b", "old");
+  CHECK(rename_file(folder / "a", folder / "b"));
+  CHECK(read_text(folder / "b") == "new");
+  CHECK_FALSE(rename_file(folder / "a", folder / "b"));
+  CHECK(read_text(folder / "b") == "new");
 }
 
 TEST_CASE("a write that fails says why and leaves nothing behind") {
@@ -246,7 +269,10 @@ TEST_CASE("private memory counts what was written, not what is mapped") {
   unsigned sum = 0;
   for (size_t i = 0; i < kSize; i += 1024) sum += file.data()[i];
   CHECK(sum == kSize / 1024 * 'x');
-  CHECK(process_memory().private_bytes < unmapped + kSize / 8);
+  const ProcessMemory read = process_memory();
+  CHECK(read.private_bytes < unmapped + kSize / 8);
+  file.advise_dont_need(0, file.size());
+  CHECK(process_memory().resident_bytes < read.resident_bytes - kSize / 2);
 }
 
 TEST_CASE("niceness reaches the process") {

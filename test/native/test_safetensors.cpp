@@ -1,12 +1,11 @@
-// native/safetensors.h: every way in which a file, a header or an index can be wrong ends in an error that names the place;
-// cut or altered anywhere, a file never yields a view outside itself.
-#include "native/safetensors.h"
-
+// native/safetensors.h: every way in which a file, a header or an index can be wrong ends in an error that names the
+// place; cut or altered anywhere, a file never yields a view outside itself.
 #include <doctest/doctest.h>
 #include <sys/stat.h>
 
 #include <functional>
 
+#include "native/safetensors.h"
 #include "test/native/model_files.h"
 
 using namespace sala;
@@ -31,7 +30,8 @@ FileTensors two_tensors() {
 }
 
 void write_index(const TemporaryFolder& folder, const json& weight_map) {
-  write_text(folder / "model.safetensors.index.json", json({{"metadata", {{"total_size", 1}}}, {"weight_map", weight_map}}).dump());
+  write_text(folder / "model.safetensors.index.json",
+             json({{"metadata", {{"total_size", 1}}}, {"weight_map", weight_map}}).dump());
 }
 
 // Parts with one tensor each, a in 1 and b.c in 2, and their index.
@@ -64,7 +64,8 @@ TEST_CASE("scalars, empty tensors, empty files, and every dtype") {
   CHECK(parse({{"s", entry("F32", json::array(), {0, 4})}}, 4)[0].shape.empty());
   CHECK(parse({{"e", entry("F32", {0, 7}, {0, 0})}}, 0)[0].nbytes == 0);
   CHECK(parse({{"e", entry("F32", {1 << 30, 0}, {0, 0})}}, 0)[0].shape == std::vector<int64_t>{1 << 30, 0});
-  CHECK(parse({{"a", entry("U8", {3}, {0, 3})}, {"e", entry("U8", {0}, {3, 3})}, {"z", entry("U8", {0}, {0, 0})}}, 3).size() == 3);
+  CHECK(parse({{"a", entry("U8", {3}, {0, 3})}, {"e", entry("U8", {0}, {3, 3})}, {"z", entry("U8", {0}, {0, 0})}}, 3)
+            .size() == 3);
   const std::map<std::string, size_t> sizes = {{"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E4M3", 1}, {"F8_E5M2", 1},
                                                {"I16", 2},  {"U16", 2}, {"F16", 2}, {"BF16", 2},    {"I32", 4},
                                                {"U32", 4},  {"F32", 4}, {"I64", 8}, {"U64", 8},     {"F64", 8}};
@@ -95,7 +96,8 @@ TEST_CASE("a header that contradicts itself or its file") {
   refused(one("F32", {UINT64_MAX}, {0, 4}), 4, {"t: shape", "18446744073709551615"});
   refused(one("U8", {int64_t{1} << 32, int64_t{1} << 32}, {0, 0}), 0, {"t: shape"});
   refused(one("U8", {1 << 16, 1 << 16, 1 << 16, 1 << 16}, {0, 0}), 1 << 16, {"t: shape"});  // 2^64, which wraps to 0
-  refused(one("F32", {2}, {0, 12}), 12, {"t: data_offsets: expected 2 elements of 4 bytes for F32 [2], found 12 bytes"});
+  refused(one("F32", {2}, {0, 12}), 12,
+          {"t: data_offsets: expected 2 elements of 4 bytes for F32 [2], found 12 bytes"});
   refused(one("F32", {2}, {0, 7}), 7, {"t: data_offsets"});
   refused(one("F32", {1}, {4, 0}), 4, {"t: data_offsets: expected [begin, end]", "found [4,0]"});
   refused(one("F32", {1}, {0, 4}), 3, {"t: data_offsets: expected [begin, end] within the file's 3 data bytes"});
@@ -103,10 +105,12 @@ TEST_CASE("a header that contradicts itself or its file") {
   refused(one("F32", {1}, {0, 4, 8}), 4, {"t: data_offsets"});
   refused(one("F32", {1}, {-4, 0}), 4, {"t: data_offsets"});
   refused(one("F32", {1}, "0-4"), 4, {"t: data_offsets"});
-  refused({{"a", entry("U8", {4}, {0, 4})}, {"b", entry("U8", {4}, {2, 6})}}, 6, {"b: expected its data at 4", "at 2 (overlap)"});
+  refused({{"a", entry("U8", {4}, {0, 4})}, {"b", entry("U8", {4}, {2, 6})}}, 6,
+          {"b: expected its data at 4", "at 2 (overlap)"});
   refused({{"a", entry("U8", {4}, {0, 4})}, {"b", entry("U8", {4}, {0, 4})}}, 4, {"(overlap)"});
   refused({{"a", entry("U8", {4}, {0, 4})}, {"b", entry("U8", {0}, {2, 2})}}, 4, {"b: expected its data at 4"});
-  refused({{"a", entry("U8", {4}, {0, 4})}, {"b", entry("U8", {4}, {5, 9})}}, 9, {"b: expected its data at 4", "at 5 (hole)"});
+  refused({{"a", entry("U8", {4}, {0, 4})}, {"b", entry("U8", {4}, {5, 9})}}, 9,
+          {"b: expected its data at 4", "at 5 (hole)"});
   refused({{"a", entry("U8", {4}, {1, 5})}}, 5, {"a: expected its data at 0"});
   refused({{"a", entry("U8", {4}, {0, 4})}}, 6, {"expected 4 data bytes for its tensors, found 6"});
   check_error(ErrorCode::model_invalid, {"x.safetensors: expected every key once, found \"a\" twice"}, [] {
@@ -116,10 +120,12 @@ TEST_CASE("a header that contradicts itself or its file") {
 }
 
 TEST_CASE("a header length that is not one") {
-  check_error(ErrorCode::model_invalid, {"expected a header length of 8 bytes, found a file of 3"}, [] { parse(std::string("abc")); });
+  check_error(ErrorCode::model_invalid, {"expected a header length of 8 bytes, found a file of 3"},
+              [] { parse(std::string("abc")); });
   for (const uint64_t n : {uint64_t{3}, uint64_t{100'000'001}, uint64_t{1} << 63, UINT64_MAX, UINT64_MAX - 7}) {
     const std::string image = std::string(reinterpret_cast<const char*>(&n), 8) + "{}";
-    check_error(ErrorCode::model_invalid, {"x.safetensors: expected a header of at most 2 bytes", std::to_string(n)}, [&] { parse(image); });
+    check_error(ErrorCode::model_invalid, {"x.safetensors: expected a header of at most 2 bytes", std::to_string(n)},
+                [&] { parse(image); });
   }
 }
 
@@ -128,7 +134,8 @@ TEST_CASE("cut at any length") {
   const std::string image = safetensors_image(two_tensors());
   for (size_t n = 0; n < image.size(); ++n) {
     write_text(folder / "model.safetensors", image.substr(0, n));
-    check_error(ErrorCode::model_invalid, {folder / "model.safetensors", "expected"}, [&] { Checkpoint checkpoint(folder.path); });
+    check_error(ErrorCode::model_invalid, {folder / "model.safetensors", "expected"},
+                [&] { Checkpoint checkpoint(folder.path); });
   }
 }
 
@@ -139,7 +146,8 @@ TEST_CASE("altered anywhere: an error, or views within the file") {
   std::mt19937 random(seed);
   for (int round = 0; round < 20000; ++round) {
     std::string altered = image;
-    for (int n = 1 + static_cast<int>(random() % 3); n > 0; --n) altered[random() % altered.size()] = static_cast<char>(random());
+    for (int n = 1 + static_cast<int>(random() % 3); n > 0; --n)
+      altered[random() % altered.size()] = static_cast<char>(random());
     try {
       const auto* begin = reinterpret_cast<const uint8_t*>(altered.data());
       for (const TensorView& view : parse(altered)) {
@@ -179,30 +187,36 @@ TEST_CASE("folders without a usable file") {
   check_error(ErrorCode::model_not_found, {folder.path, "expected model.safetensors or model.safetensors.index.json"},
               [&] { Checkpoint checkpoint(folder.path); });
   REQUIRE(::mkfifo((folder / "model.safetensors").c_str(), 0600) == 0);
-  check_error(ErrorCode::model_invalid, {folder / "model.safetensors", "a pipe"}, [&] { Checkpoint checkpoint(folder.path); });
+  check_error(ErrorCode::model_invalid, {folder / "model.safetensors", "a pipe"},
+              [&] { Checkpoint checkpoint(folder.path); });
 }
 
 TEST_CASE("an index and parts that do not agree") {
   const std::string first = "model-00001-of-00002.safetensors", second = "model-00002-of-00002.safetensors";
-  const auto refused = [](const std::vector<std::string>& parts, const std::function<void(const TemporaryFolder&)>& damage) {
+  const auto refused = [](const std::vector<std::string>& parts,
+                          const std::function<void(const TemporaryFolder&)>& damage) {
     TemporaryFolder folder;
     write_parts(folder);
     damage(folder);
     check_error(ErrorCode::model_invalid, parts, [&] { Checkpoint checkpoint(folder.path); });
   };
   refused({second, "No such file"}, [&](auto& folder) { std::filesystem::remove(folder / second); });
-  refused({"index.json", "only the 2 parts", "found model-00003-of-00003.safetensors"},
-          [&](auto& folder) { write_text(folder / "model-00003-of-00003.safetensors", safetensors_image(two_tensors())); });
+  refused({"index.json", "only the 2 parts", "found model-00003-of-00003.safetensors"}, [&](auto& folder) {
+    write_text(folder / "model-00003-of-00003.safetensors", safetensors_image(two_tensors()));
+  });
   refused({second, "a: expected in " + first, "found here"},
           [&](auto& folder) { write_text(folder / second, safetensors_image(two_tensors())); });
-  refused({first, "a: expected in " + second}, [&](auto& folder) { write_index(folder, {{"a", second}, {"b.c", first}}); });
-  refused({first, "a: expected in no part"}, [&](auto& folder) { write_index(folder, {{"x", first}, {"b.c", second}}); });
+  refused({first, "a: expected in " + second},
+          [&](auto& folder) { write_index(folder, {{"a", second}, {"b.c", first}}); });
+  refused({first, "a: expected in no part"},
+          [&](auto& folder) { write_index(folder, {{"x", first}, {"b.c", second}}); });
   refused({first, "z: expected by the index, not found"},
           [&](auto& folder) { write_index(folder, {{"a", first}, {"b.c", second}, {"z", first}}); });
   refused({second, "expected"}, [&](auto& folder) { write_text(folder / second, "short"); });
-  for (const json& name : {json("../model-00001-of-00002.safetensors"), json("/etc/model.safetensors"), json("a\\b.safetensors"),
-                           json("C:a.safetensors"), json(".."), json(""), json("model.bin"), json(".safetensors"),
-                           json(std::string("a\0b.safetensors", 15)), json(5), json(nullptr), json::array({first})}) {
+  for (const json& name :
+       {json("../model-00001-of-00002.safetensors"), json("/etc/model.safetensors"), json("a\\b.safetensors"),
+        json("C:a.safetensors"), json(".."), json(""), json("model.bin"), json(".safetensors"),
+        json(std::string("a\0b.safetensors", 15)), json(5), json(nullptr), json::array({first})}) {
     refused({"index.json", "a: expected the name of a .safetensors file in this folder, found "},
             [&](auto& folder) { write_index(folder, {{"a", name}, {"b.c", second}}); });
   }
@@ -212,7 +226,8 @@ TEST_CASE("an index and parts that do not agree") {
   }
   refused({"index.json", "JSON"}, [&](auto& folder) { write_text(folder / "model.safetensors.index.json", "{"); });
   refused({"index.json", "every key once, found \"a\" twice"}, [&](auto& folder) {
-    write_text(folder / "model.safetensors.index.json", "{\"weight_map\": {\"a\": \"" + first + "\", \"a\": \"" + second + "\"}}");
+    write_text(folder / "model.safetensors.index.json",
+               "{\"weight_map\": {\"a\": \"" + first + "\", \"a\": \"" + second + "\"}}");
   });
 }
 
@@ -228,10 +243,12 @@ TEST_CASE("read_floats: three dtypes, at any alignment, finite only") {
       CHECK(values[1] == -2);
     }
   }
-  for (const auto& [dtype, bytes] : {std::pair{"F32", bytes_of<float>({0, INFINITY})}, std::pair{"F16", bytes_of<uint16_t>({0, 0x7e00})},
-                                     std::pair{"BF16", bytes_of<uint16_t>({0, 0xff80})}}) {
+  for (const auto& [dtype, bytes] :
+       {std::pair{"F32", bytes_of<float>({0, INFINITY})}, std::pair{"F16", bytes_of<uint16_t>({0, 0x7e00})},
+        std::pair{"BF16", bytes_of<uint16_t>({0, 0xff80})}}) {
     const std::string image = safetensors_image(FileTensors{{"t", {dtype, {2}, bytes}}});
-    check_error(ErrorCode::model_invalid, {"x.safetensors: t: expected finite values", "at 1"}, [&] { read_floats(parse(image)[0]); });
+    check_error(ErrorCode::model_invalid, {"x.safetensors: t: expected finite values", "at 1"},
+                [&] { read_floats(parse(image)[0]); });
   }
 }
 
@@ -239,7 +256,8 @@ TEST_CASE("expect_tensor names file, tensor, expected and found") {
   const std::string image = safetensors_image(two_tensors());
   const TensorView a = parse(image)[0];
   expect_tensor(a, {Dtype::f16, Dtype::f32}, {2, 3});
-  check_error(ErrorCode::model_invalid, {"x.safetensors: a: expected [3, 2], found [2, 3]"}, [&] { expect_tensor(a, {Dtype::f32}, {3, 2}); });
+  check_error(ErrorCode::model_invalid, {"x.safetensors: a: expected [3, 2], found [2, 3]"},
+              [&] { expect_tensor(a, {Dtype::f32}, {3, 2}); });
   check_error(ErrorCode::unsupported, {"x.safetensors: a: expected F16 or BF16, found F32"},
               [&] { expect_tensor(a, {Dtype::f16, Dtype::bf16}, {2, 3}); });
 }
