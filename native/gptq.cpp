@@ -24,8 +24,8 @@ std::vector<int32_t> read_groups(const GptqTensors& tensors, int in_features, in
   const int n_groups = in_features / group_size;
   for (int i = 0; i < in_features; ++i) {
     if (groups[i] < 0 || groups[i] >= n_groups) {
-      fail(ErrorCode::model_invalid, tensors.g_idx->file, ": ", tensors.g_idx->name, "[", i, "]: expected a group below ",
-           n_groups, ", found ", groups[i]);
+      fail(ErrorCode::model_invalid, tensors.g_idx->file, ": ", tensors.g_idx->name, "[", i,
+           "]: expected a group below ", n_groups, ", found ", groups[i]);
     }
   }
   return groups;
@@ -48,7 +48,8 @@ Aligned<uint8_t> read_codes(const TensorView& qweight, int out_features, int in_
   for (int first = 0; first < out_features; first += kStrip) {
     const int n = std::min(kStrip, out_features - first);
     for (int w = 0; w < in_features / kPerWord; ++w) {
-      std::memcpy(words, qweight.data + (static_cast<size_t>(w) * out_features + first) * sizeof words[0], n * sizeof words[0]);
+      std::memcpy(words, qweight.data + (static_cast<size_t>(w) * out_features + first) * sizeof words[0],
+                  n * sizeof words[0]);
       uint8_t* out = codes.data() + static_cast<size_t>(first) * in_features + w * kPerWord;
       for (int r = 0; r < n; ++r, out += in_features) {
         const uint64_t eight = spread_nibbles(words[r]);
@@ -104,12 +105,12 @@ void check_gptq(const GptqTensors& tensors, const QuantizationConfig& quantizati
                 const std::string& module) {
   const int group_size = quantization.group_size;
   if (in_features % group_size != 0) {
-    fail(ErrorCode::unsupported, tensors.qweight->file, ": ", module, ": expected in_features to be a multiple of group_size ",
-         group_size, ", found ", in_features);
+    fail(ErrorCode::unsupported, tensors.qweight->file, ": ", module,
+         ": expected in_features to be a multiple of group_size ", group_size, ", found ", in_features);
   }
   if (out_features % kPerWord != 0) {
-    fail(ErrorCode::unsupported, tensors.qweight->file, ": ", module, ": expected out_features to be a multiple of ", kPerWord,
-         ", found ", out_features);
+    fail(ErrorCode::unsupported, tensors.qweight->file, ": ", module, ": expected out_features to be a multiple of ",
+         kPerWord, ", found ", out_features);
   }
   const int64_t n_groups = in_features / group_size;
   expect_tensor(*tensors.qweight, {Dtype::i32}, {in_features / kPerWord, out_features});
@@ -118,7 +119,8 @@ void check_gptq(const GptqTensors& tensors, const QuantizationConfig& quantizati
   if (tensors.g_idx) expect_tensor(*tensors.g_idx, {Dtype::i32}, {in_features});
 }
 
-Matrix pack_gptq(const GptqTensors& tensors, const QuantizationConfig& quantization, int out_features, int in_features) {
+Matrix pack_gptq(const GptqTensors& tensors, const QuantizationConfig& quantization, int out_features,
+                 int in_features) {
   const int group_size = quantization.group_size, n_groups = in_features / group_size;
   const std::vector<int32_t> groups = read_groups(tensors, in_features, group_size);
   std::vector<int32_t> n_columns(n_groups);
@@ -136,8 +138,8 @@ Matrix pack_gptq(const GptqTensors& tensors, const QuantizationConfig& quantizat
       permute_columns(codes, order);
     }
     const bool all_eight = std::all_of(zeros.begin(), zeros.end(), [](uint8_t zero) { return zero == 8; });
-    return pack_int4(codes.data(), scales.data(), all_eight ? nullptr : zeros.data(), order.empty() ? nullptr : order.data(),
-                     out_features, in_features, group_size);
+    return pack_int4(codes.data(), scales.data(), all_eight ? nullptr : zeros.data(),
+                     order.empty() ? nullptr : order.data(), out_features, in_features, group_size);
   }
   Aligned<float> values(codes.size());
   for (int o = 0; o < out_features; ++o) {

@@ -1,5 +1,5 @@
-// GPTQ (Frantar et al. 2022) tensors of one linear layer → the packed int4 matrix. Layout of AutoGPTQ and gptqmodel, 4 bit.
-// Not here: which layers are quantised (weights.h), the packing itself (kernels/matrix.h).
+// GPTQ (Frantar et al. 2022) tensors of one linear layer → the packed int4 matrix. Layout of AutoGPTQ and gptqmodel, 4
+// bit. Not here: which layers are quantised (weights.h), the packing itself (kernels/matrix.h).
 //
 // With o = output row, i = input column, g = g_idx[i]: weight[o, i] = scales[g, o] · (code − zero), where
 //   code  nibble i mod 8 (lowest first) of qweight[i / 8, o];
@@ -26,10 +26,10 @@ struct GptqTensors {
 void check_gptq(const GptqTensors& tensors, const QuantizationConfig& quantization, int out_features, int in_features,
                 const std::string& module);
 
-// For tensors that check_gptq accepts. The matrix is int4. Where g_idx is not trivial but every group has group_size columns
-// (act order), the columns are sorted by group and column_order says where they came from; groups of unequal size have no
-// int4 form: then the matrix is f32, dequantised exactly. Throws model_invalid for a g_idx outside the groups or a scale that
-// is not finite.
+// For tensors that check_gptq accepts. The matrix is int4. Where g_idx is not trivial but every group has group_size
+// columns (act order), the columns are sorted by group and column_order says where they came from; groups of unequal
+// size have no int4 form: then the matrix is f32, dequantised exactly. Throws model_invalid for a g_idx outside the
+// groups or a scale that is not finite.
 Matrix pack_gptq(const GptqTensors& tensors, const QuantizationConfig& quantization, int out_features, int in_features);
 
 }  // namespace sala

@@ -36,7 +36,8 @@ nlohmann::json parse_json(std::string_view text, const std::string& file, ErrorC
 
 std::string json_text(const json& value) {
   constexpr size_t kMaxChars = 60;
-  std::string text = value.dump(-1, ' ', true, json::error_handler_t::replace);  // escaped to ASCII: safe to cut anywhere
+  std::string text =
+      value.dump(-1, ' ', true, json::error_handler_t::replace);  // escaped to ASCII: safe to cut anywhere
   if (text.size() > kMaxChars) text.replace(kMaxChars - 3, std::string::npos, "...");
   return text;
 }

@@ -1,5 +1,5 @@
-// JSON from files that anybody may have written: a key twice in an object, a text that is too long, broken UTF-8 and every
-// exception of the parser become an EngineError that names the file and the place.
+// JSON from files that anybody may have written: a key twice in an object, a text that is too long, broken UTF-8 and
+// every exception of the parser become an EngineError that names the file and the place.
 #pragma once
 
 #include <nlohmann/json.hpp>

@@ -1,6 +1,6 @@
-// Every key that means something is read here once, with its range; keys that inference does not need are not looked at.
-// A key may be absent only where the published value cannot silently be wrong: shapes would contradict it at once, or no
-// model has another.
+// Every key that means something is read here once, with its range; keys that inference does not need are not looked
+// at. A key may be absent only where the published value cannot silently be wrong: shapes would contradict it at once,
+// or no model has another.
 #include "native/model_config.h"
 
 #include <cmath>
@@ -15,8 +15,8 @@ namespace {
 
 using nlohmann::json;
 
-// Far above any model, and small enough that no product of two of them, times 4 bytes, comes near 2^63, nor the product of
-// heads and head_dim (checked below) near 2^31.
+// Far above any model, and small enough that no product of two of them, times 4 bytes, comes near 2^63, nor the product
+// of heads and head_dim (checked below) near 2^31.
 constexpr int kMaxWidth = 1 << 20;
 constexpr int kMaxVocabSize = 1 << 24;
 constexpr int kMaxLayers = 1 << 12;
@@ -28,8 +28,10 @@ constexpr size_t kMaxConfigBytes = 16 << 20;
 // One JSON object with its place, for reading keys by name and type.
 class Fields {
  public:
-  Fields(const json& object, std::string place, const std::string& expected) : object_(object), place_(std::move(place)) {
-    if (!object.is_object()) fail(ErrorCode::model_invalid, place_, ": expected ", expected, ", found ", json_text(object));
+  Fields(const json& object, std::string place, const std::string& expected)
+      : object_(object), place_(std::move(place)) {
+    if (!object.is_object())
+      fail(ErrorCode::model_invalid, place_, ": expected ", expected, ", found ", json_text(object));
   }
 
   // HF writes null for "not set".
@@ -187,15 +189,15 @@ QuantizationConfig read_quantization_config(const Fields& fields) {
   return quantization;
 }
 
-void check_heads(const std::string& file, const char* n_heads_key, int n_heads, const char* n_kv_heads_key, int n_kv_heads,
-                 const char* head_dim_key, int head_dim, bool rope) {
+void check_heads(const std::string& file, const char* n_heads_key, int n_heads, const char* n_kv_heads_key,
+                 int n_kv_heads, const char* head_dim_key, int head_dim, bool rope) {
   if (n_heads % n_kv_heads != 0) {
-    fail(ErrorCode::model_invalid, file, ": ", n_heads_key, ": expected a multiple of ", n_kv_heads_key, " (", n_kv_heads,
-         "), found ", n_heads);
+    fail(ErrorCode::model_invalid, file, ": ", n_heads_key, ": expected a multiple of ", n_kv_heads_key, " (",
+         n_kv_heads, "), found ", n_heads);
   }
   if (int64_t{n_heads} * head_dim > kMaxWidth) {
-    fail(ErrorCode::model_invalid, file, ": ", n_heads_key, " * ", head_dim_key, ": expected at most ", kMaxWidth, ", found ",
-         n_heads, " * ", head_dim);
+    fail(ErrorCode::model_invalid, file, ": ", n_heads_key, " * ", head_dim_key, ": expected at most ", kMaxWidth,
+         ", found ", n_heads, " * ", head_dim);
   }
   if (rope && head_dim % 2 != 0) {
     fail(ErrorCode::model_invalid, file, ": ", head_dim_key, ": expected an even number to rotate, found ", head_dim);
@@ -249,8 +251,8 @@ ModelConfig parse_model_config(std::string_view text, const std::string& file,
   config.head_dim = fields.size("head_dim", kMaxHeadDim, std::max(1, config.hidden_size / config.num_attention_heads));
   config.attn_use_rope = fields.boolean("attn_use_rope", false);
   config.attn_use_output_gate = fields.boolean("attn_use_output_gate", true);
-  check_heads(file, "num_attention_heads", config.num_attention_heads, "num_key_value_heads", config.num_key_value_heads,
-              "head_dim", config.head_dim, config.attn_use_rope);
+  check_heads(file, "num_attention_heads", config.num_attention_heads, "num_key_value_heads",
+              config.num_key_value_heads, "head_dim", config.head_dim, config.attn_use_rope);
   if (fields.has("sparse_config")) config.sparse_config = read_sparse_config(fields.object("sparse_config"));
   if (fields.has("attn_logit_log_scale")) {
     const Fields scale = fields.object("attn_logit_log_scale");
@@ -262,8 +264,10 @@ ModelConfig parse_model_config(std::string_view text, const std::string& file,
   config.lightning_nh = fields.size("lightning_nh", kMaxHeads, config.num_attention_heads);
   config.lightning_nkv = fields.size("lightning_nkv", kMaxHeads, config.lightning_nh);
   config.lightning_head_dim = fields.size("lightning_head_dim", kMaxHeadDim, config.head_dim);
-  const std::string scale = fields.has("lightning_scale") ? fields.text("lightning_scale", "1/sqrt(d) or 1/d") : "1/sqrt(d)";
-  if (scale != "1/sqrt(d)" && scale != "1/d") fields.refuse(ErrorCode::unsupported, "lightning_scale", "1/sqrt(d) or 1/d");
+  const std::string scale =
+      fields.has("lightning_scale") ? fields.text("lightning_scale", "1/sqrt(d) or 1/d") : "1/sqrt(d)";
+  if (scale != "1/sqrt(d)" && scale != "1/d")
+    fields.refuse(ErrorCode::unsupported, "lightning_scale", "1/sqrt(d) or 1/d");
   const double d = config.lightning_head_dim;
   config.lightning_scale = static_cast<float>(scale == "1/d" ? 1 / d : 1 / std::sqrt(d));
   config.lightning_use_rope = fields.boolean("lightning_use_rope", true);

@@ -1,5 +1,5 @@
-// config.json of a model folder → ModelConfig, under the checkpoint's own names. Refuses what we do not implement, by name.
-// Not here: tensors (weights.h), the tokenizer, sala.json.
+// config.json of a model folder → ModelConfig, under the checkpoint's own names. Refuses what we do not implement, by
+// name. Not here: tensors (weights.h), the tokenizer, sala.json.
 #pragma once
 
 #include <algorithm>
@@ -17,14 +17,14 @@ enum class MixerType { lightning, sparse };
 
 // InfLLM-V2 block selection (sala-architecture 3.7–3.9).
 struct SparseConfig {
-  int kernel_size = 32;    // tokens pooled into one compressed key
+  int kernel_size = 32;  // tokens pooled into one compressed key
   int kernel_stride = 16;
-  int block_size = 64;     // kKvTile
-  int init_blocks = 0;     // leading blocks that are always attended to
-  int window_size = 0;     // tokens before the query that are always attended to, a multiple of block_size
+  int block_size = 64;  // kKvTile
+  int init_blocks = 0;  // leading blocks that are always attended to
+  int window_size = 0;  // tokens before the query that are always attended to, a multiple of block_size
   int topk = 0;
-  bool use_nope = false;   // score blocks with queries and keys before rotation
-  int64_t dense_len = 0;   // sequences shorter than this are attended to densely
+  bool use_nope = false;  // score blocks with queries and keys before rotation
+  int64_t dense_len = 0;  // sequences shorter than this are attended to densely
 
   // Blocks that a query attends to, initial and local ones included.
   int n_selected() const { return topk + window_size / block_size; }
@@ -90,14 +90,14 @@ struct ModelConfig {
   float logits_divisor() const;  // hidden_size / dim_model_base: the normed hidden row is divided by it before lm_head
 };
 
-// The fixed natural logarithm of the decay per token, [lightning_nh], each ≤ 0: −slope of ALiBi (Press et al. 2022, section 3
-// and its rule for head counts that are no power of two), in layer `layer` times 1 − layer / (L − 1) + 1e-5 where
-// lightning_layerwise_decay is set. A layer's log_decay tensor replaces them (weights.h).
+// The fixed natural logarithm of the decay per token, [lightning_nh], each ≤ 0: −slope of ALiBi (Press et al. 2022,
+// section 3 and its rule for head counts that are no power of two), in layer `layer` times 1 − layer / (L − 1) + 1e-5
+// where lightning_layerwise_decay is set. A layer's log_decay tensor replaces them (weights.h).
 std::vector<float> fixed_log_decay(const ModelConfig& config, int layer);
 
 // Reads <folder>/config.json and, if that has no quantization_config, <folder>/quantize_config.json.
-// Throws model_not_found (no folder or no config.json), model_invalid (missing key, wrong type, absurd size) or unsupported
-// (a value that means something we do not do); the text names file, key, expected and found.
+// Throws model_not_found (no folder or no config.json), model_invalid (missing key, wrong type, absurd size) or
+// unsupported (a value that means something we do not do); the text names file, key, expected and found.
 ModelConfig load_model_config(const std::string& folder);
 
 // The same from text. `file` and `quantize_file` appear in messages; nullopt: there is no quantize_config.json.

@@ -59,10 +59,10 @@ const char* kind_text(mode_t mode) {
   return "something else";
 }
 
-// Opens a regular file for reading and gives its size. Looks before it opens, since opening a device can do things; looks
-// again after, since the path may mean something else by then. O_NONBLOCK: a pipe must not hold us up.
+// Opens a regular file for reading and gives its size. Looks before it opens, since opening a device can do things;
+// looks again after, since the path may mean something else by then. O_NONBLOCK: a pipe must not hold us up.
 int open_regular(const std::string& path, ErrorCode code, size_t* n_bytes) {
-  struct stat status {};
+  struct stat status{};
   if (::stat(path.c_str(), &status) != 0) fail(code, path, ": expected a file, found ", error_text(errno));
   if (!S_ISREG(status.st_mode)) fail(code, path, ": expected a regular file, found ", kind_text(status.st_mode));
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -81,7 +81,7 @@ int open_regular(const std::string& path, ErrorCode code, size_t* n_bytes) {
 
 }  // namespace
 
-// ---- files --------------------------------------------------------------------------------------------------------------
+// ---- files ----------------------------------------------------------------------------------------------------------
 
 MappedFile::MappedFile(const std::string& path, ErrorCode code) : path_(path) {
   size_t n_bytes = 0;
@@ -90,12 +90,13 @@ MappedFile::MappedFile(const std::string& path, ErrorCode code) : path_(path) {
   void* mapping = ::mmap(nullptr, n_bytes, PROT_READ, MAP_PRIVATE, file.get(), 0);
   if (mapping == MAP_FAILED) {
     const int error = errno;
-    fail(error == ENOMEM ? ErrorCode::out_of_memory : code, path, ": could not map ", n_bytes, " bytes: ", error_text(error));
+    fail(error == ENOMEM ? ErrorCode::out_of_memory : code, path, ": could not map ", n_bytes,
+         " bytes: ", error_text(error));
   }
   data_ = static_cast<const uint8_t*>(mapping);
   size_ = n_bytes;
   // A file still being written (a download) is caught here rather than as a fault while reading.
-  struct stat status {};
+  struct stat status{};
   if (::fstat(file.get(), &status) != 0 || static_cast<size_t>(status.st_size) != n_bytes) {
     close();
     fail(code, path, ": expected ", n_bytes, " bytes, found ", status.st_size, ": it changed while being opened");
@@ -130,7 +131,7 @@ void MappedFile::close() {
 
 FileStatus file_status(const std::string& path) {
   FileStatus result;
-  struct stat status {};
+  struct stat status{};
   if (::stat(path.c_str(), &status) != 0) return result;
   if (S_ISREG(status.st_mode)) {
     result.kind = FileStatus::Kind::regular;
@@ -240,7 +241,7 @@ void ensure_folder(const std::string& path) {
 
 bool rename_file(const std::string& from, const std::string& to) { return ::rename(from.c_str(), to.c_str()) == 0; }
 
-// ---- machine and process ------------------------------------------------------------------------------------------------
+// ---- machine and process --------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -276,8 +277,9 @@ std::optional<int64_t> field(const std::optional<std::string>& text, const std::
   return std::nullopt;
 }
 
-// The folders of the process's cgroup and of all groups above it, for version 2 and for a controller of version 1. A limit
-// of any of them holds. Inside a container the path may name a folder that only the host sees; the mount's root counts then.
+// The folders of the process's cgroup and of all groups above it, for version 2 and for a controller of version 1. A
+// limit of any of them holds. Inside a container the path may name a folder that only the host sees; the mount's root
+// counts then.
 struct CgroupFolders {
   std::vector<std::string> unified, v1;
 };
@@ -297,7 +299,8 @@ CgroupFolders cgroup_folders(const std::string& root, const std::string& control
     if (first == std::string::npos || second == std::string::npos || line.substr(second + 1, 1) != "/") continue;
     const std::string names = "," + line.substr(first + 1, second - first - 1) + ",", path = line.substr(second + 1);
     if (names == ",,") add(folders.unified, root + "/sys/fs/cgroup", path);
-    if (names.find("," + controller + ",") != std::string::npos) add(folders.v1, root + "/sys/fs/cgroup/" + controller, path);
+    if (names.find("," + controller + ",") != std::string::npos)
+      add(folders.v1, root + "/sys/fs/cgroup/" + controller, path);
   }
   return folders;
 }
@@ -384,7 +387,8 @@ ProcessMemory process_memory() {
   const auto status = system_text("/proc/self/status");
   if (const auto resident = field(status, "VmRSS")) {
     memory.resident_bytes = static_cast<uint64_t>(*resident);
-    memory.private_bytes = static_cast<uint64_t>(field(status, "RssAnon").value_or(0) + field(status, "VmSwap").value_or(0));
+    memory.private_bytes =
+        static_cast<uint64_t>(field(status, "RssAnon").value_or(0) + field(status, "VmSwap").value_or(0));
     return memory;
   }
   // No /proc: the peak is the nearest that POSIX systems agree on (kilobytes, but bytes on macOS).
@@ -412,7 +416,8 @@ void set_process_niceness(int niceness) {
   // There niceness belongs to threads; those of Node exist before us.
   if (DIR* tasks = ::opendir("/proc/self/task")) {
     while (const dirent* entry = ::readdir(tasks)) {
-      if (const auto id = number(std::string(entry->d_name))) ::setpriority(PRIO_PROCESS, static_cast<id_t>(*id), niceness);
+      if (const auto id = number(std::string(entry->d_name)))
+        ::setpriority(PRIO_PROCESS, static_cast<id_t>(*id), niceness);
     }
     ::closedir(tasks);
   }

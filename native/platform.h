@@ -1,5 +1,5 @@
-// The only place in native/ that calls the operating system: files, memory, cores, niceness. POSIX in platform.cpp; another
-// system is another platform_*.cpp behind this header. Paths are UTF-8.
+// The only place in native/ that calls the operating system: files, memory, cores, niceness. POSIX in platform.cpp;
+// another system is another platform_*.cpp behind this header. Paths are UTF-8.
 #pragma once
 
 #include <cstddef>
@@ -11,14 +11,14 @@
 
 namespace sala {
 
-// ---- files --------------------------------------------------------------------------------------------------------------
+// ---- files ----------------------------------------------------------------------------------------------------------
 
 // A regular file, mapped read-only. Not a guard against another process that truncates the file while it is mapped.
 class MappedFile {
  public:
   MappedFile() = default;
-  // Throws `code` if there is no such file, if it cannot be read, or if it is a folder, pipe, socket or device; out_of_memory
-  // if it does not fit into the address space. An empty file maps to size 0.
+  // Throws `code` if there is no such file, if it cannot be read, or if it is a folder, pipe, socket or device;
+  // out_of_memory if it does not fit into the address space. An empty file maps to size 0.
   MappedFile(const std::string& path, ErrorCode code);
   ~MappedFile() { close(); }
   MappedFile(MappedFile&& other) noexcept;
@@ -41,7 +41,7 @@ class MappedFile {
 struct FileStatus {
   enum class Kind { none, regular, folder, other };
   Kind kind = Kind::none;
-  uint64_t size = 0;     // bytes, of a regular file
+  uint64_t size = 0;  // bytes, of a regular file
   int64_t mtime_ns = 0;
   uint64_t inode = 0;
 };
@@ -64,9 +64,9 @@ struct Bytes {
   size_t size;
 };
 
-// The concatenated parts become the file `path`, all or nothing, and durable: temporary file beside it, fsync, rename, fsync
-// of the folder. Mode 0600. Throws store_full (no space, quota, file size limit) or store_unwritable (rights, read-only, no such
-// folder, anything else), and leaves no temporary file behind.
+// The concatenated parts become the file `path`, all or nothing, and durable: temporary file beside it, fsync, rename,
+// fsync of the folder. Mode 0600. Throws store_full (no space, quota, file size limit) or store_unwritable (rights,
+// read-only, no such folder, anything else), and leaves no temporary file behind.
 void write_file_atomically(const std::string& path, const std::vector<Bytes>& parts);
 
 // The folder and those above it, mode 0700 where they are made. Throws store_unwritable or store_full.
@@ -75,10 +75,10 @@ void ensure_folder(const std::string& path);
 // Renames within a folder, replacing what is there. False if that is impossible: nothing changed then.
 bool rename_file(const std::string& from, const std::string& to);
 
-// ---- machine and process ------------------------------------------------------------------------------------------------
+// ---- machine and process --------------------------------------------------------------------------------------------
 
-// Cores with registers of their own that this process may use: affinity and cgroup limits count, hyper-threads do not. ≥ 1.
-// `root` is where /proc and /sys lie (tests put a made-up machine there).
+// Cores with registers of their own that this process may use: affinity and cgroup limits count, hyper-threads do not.
+// ≥ 1. `root` is where /proc and /sys lie (tests put a made-up machine there).
 int physical_cores(const std::string& root = "");
 
 struct MemoryStatus {
@@ -96,7 +96,8 @@ struct ProcessMemory {
 
 ProcessMemory process_memory();
 
-// Gives memory that was freed back to the system, where the allocator would keep it: 27 MB after a load of 240 MB (glibc).
+// Gives memory that was freed back to the system, where the allocator would keep it: 27 MB after a load of 240 MB
+// (glibc).
 void release_free_memory();
 
 // 0 … 19, of the whole process; a refusal by the system is not an error, since niceness is a courtesy.

@@ -1,5 +1,5 @@
-// Format: https://github.com/huggingface/safetensors (8 bytes header length, little-endian; JSON header; data without holes).
-// All numbers of a header are untrusted: they are bounded before they are added or multiplied.
+// Format: https://github.com/huggingface/safetensors (8 bytes header length, little-endian; JSON header; data without
+// holes). All numbers of a header are untrusted: they are bounded before they are added or multiplied.
 #include "native/safetensors.h"
 
 #include <algorithm>
@@ -31,9 +31,9 @@ struct DtypeInfo {
 };
 
 // In the order of Dtype.
-constexpr DtypeInfo kDtypes[] = {{"BOOL", 1}, {"U8", 1},   {"I8", 1},  {"F8_E4M3", 1}, {"F8_E5M2", 1},
-                                 {"I16", 2},  {"U16", 2},  {"F16", 2}, {"BF16", 2},    {"I32", 4},
-                                 {"U32", 4},  {"F32", 4},  {"I64", 8}, {"U64", 8},     {"F64", 8}};
+constexpr DtypeInfo kDtypes[] = {{"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E4M3", 1}, {"F8_E5M2", 1},
+                                 {"I16", 2},  {"U16", 2}, {"F16", 2}, {"BF16", 2},    {"I32", 4},
+                                 {"U32", 4},  {"F32", 4}, {"I64", 8}, {"U64", 8},     {"F64", 8}};
 
 Dtype read_dtype(const json& entry, const std::string& place) {
   const json value = entry.value("dtype", json());
@@ -55,7 +55,8 @@ TensorView read_tensor(const std::string& name, const json& entry, const uint8_t
                        const std::string& file) {
   const std::string place = file + ": " + name;
   if (!entry.is_object()) {
-    fail(ErrorCode::model_invalid, place, ": expected an object with dtype, shape and data_offsets, found ", json_text(entry));
+    fail(ErrorCode::model_invalid, place, ": expected an object with dtype, shape and data_offsets, found ",
+         json_text(entry));
   }
   TensorView view;
   view.name = name;
@@ -69,8 +70,8 @@ TensorView read_tensor(const std::string& name, const json& entry, const uint8_t
   for (const json& dimension : shape) {
     uint64_t n = 0;
     if (!read_count(dimension, kMaxDimension, &n) || (!empty && n_elements > n_data_bytes / n)) {
-      fail(ErrorCode::model_invalid, place, ": shape: expected sizes within the file's ", n_data_bytes, " data bytes, found ",
-           json_text(shape));
+      fail(ErrorCode::model_invalid, place, ": shape: expected sizes within the file's ", n_data_bytes,
+           " data bytes, found ", json_text(shape));
     }
     n_elements *= n;
     view.shape.push_back(static_cast<int64_t>(n));
@@ -114,7 +115,8 @@ void expect_tensor(const TensorView& tensor, const std::vector<Dtype>& dtypes, c
   if (std::find(dtypes.begin(), dtypes.end(), tensor.dtype) != dtypes.end()) return;
   std::string names;
   for (const Dtype dtype : dtypes) names += (names.empty() ? "" : " or ") + std::string(dtype_name(dtype));
-  fail(ErrorCode::unsupported, tensor.file, ": ", tensor.name, ": expected ", names, ", found ", dtype_name(tensor.dtype));
+  fail(ErrorCode::unsupported, tensor.file, ": ", tensor.name, ": expected ", names, ", found ",
+       dtype_name(tensor.dtype));
 }
 
 Aligned<float> read_floats(const TensorView& tensor) {
@@ -130,14 +132,16 @@ Aligned<float> read_floats(const TensorView& tensor) {
       values[i] = tensor.dtype == Dtype::f16 ? f16_to_f32(bits) : bf16_to_f32(bits);
     }
     if (!std::isfinite(values[i])) {
-      fail(ErrorCode::model_invalid, tensor.file, ": ", tensor.name, ": expected finite values, found ", values[i], " at ", i);
+      fail(ErrorCode::model_invalid, tensor.file, ": ", tensor.name, ": expected finite values, found ", values[i],
+           " at ", i);
     }
   }
   return values;
 }
 
 std::vector<TensorView> parse_safetensors(const uint8_t* image, size_t n_bytes, const std::string& file) {
-  if (n_bytes < 8) fail(ErrorCode::model_invalid, file, ": expected a header length of 8 bytes, found a file of ", n_bytes);
+  if (n_bytes < 8)
+    fail(ErrorCode::model_invalid, file, ": expected a header length of 8 bytes, found a file of ", n_bytes);
   uint64_t n_header_bytes = 0;
   for (int i = 7; i >= 0; --i) n_header_bytes = n_header_bytes << 8 | image[i];
   const size_t n_left = n_bytes - 8;
@@ -178,18 +182,20 @@ namespace {
 
 // name → part, from the index; parts are plain file names, so that an index cannot reach outside its folder.
 std::map<std::string, std::string> read_index(const std::string& path) {
-  const json index = parse_json(read_file(path, kMaxIndexBytes, ErrorCode::model_invalid), path, ErrorCode::model_invalid);
+  const json index =
+      parse_json(read_file(path, kMaxIndexBytes, ErrorCode::model_invalid), path, ErrorCode::model_invalid);
   const json weight_map = index.is_object() ? index.value("weight_map", json()) : json();
   if (!weight_map.is_object() || weight_map.empty()) {
-    fail(ErrorCode::model_invalid, path, ": weight_map: expected an object from tensor to file name, found ", json_text(weight_map));
+    fail(ErrorCode::model_invalid, path, ": weight_map: expected an object from tensor to file name, found ",
+         json_text(weight_map));
   }
   std::map<std::string, std::string> parts;
   for (const auto& [name, value] : weight_map.items()) {
     const std::string part = value.is_string() ? value.get<std::string>() : "";
     const bool plain = part.find_first_of(std::string("/\\:\0", 4)) == std::string::npos;
     if (!plain || part.size() <= 12 || part.front() == '.' || part.compare(part.size() - 12, 12, ".safetensors") != 0) {
-      fail(ErrorCode::model_invalid, path, ": ", name, ": expected the name of a .safetensors file in this folder, found ",
-           json_text(value));
+      fail(ErrorCode::model_invalid, path, ": ", name,
+           ": expected the name of a .safetensors file in this folder, found ", json_text(value));
     }
     parts[name] = part;
   }
@@ -241,7 +247,8 @@ Checkpoint::Checkpoint(const std::string& folder) : folder_(folder) {
     }
   }
   for (const auto& [name, part] : index) {
-    if (!has(name)) fail(ErrorCode::model_invalid, join_path(folder, part), ": ", name, ": expected by the index, not found");
+    if (!has(name))
+      fail(ErrorCode::model_invalid, join_path(folder, part), ": ", name, ": expected by the index, not found");
   }
 }
 

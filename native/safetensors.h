@@ -1,6 +1,6 @@
 // The tensors of a model folder: model.safetensors, or model.safetensors.index.json and its parts, mapped read-only.
-// Not here: what the tensors mean (weights.h). Every length and offset is checked against the file before it is used, so a
-// view never reaches outside its mapping, whatever the file says.
+// Not here: what the tensors mean (weights.h). Every length and offset is checked against the file before it is used,
+// so a view never reaches outside its mapping, whatever the file says.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// One list of slots says which tensor of which shape goes where; checking, packing, expected_tensors and unused_tensors all
-// walk that list, so they cannot disagree.
+// One list of slots says which tensor of which shape goes where; checking, packing, expected_tensors and unused_tensors
+// all walk that list, so they cannot disagree.
 #include "native/weights.h"
 
 #include <algorithm>
@@ -16,8 +16,8 @@ namespace {
 enum class Presence { required, optional };
 
 struct Slot {
-  std::string name;            // of the tensor; of a matrix: without ".weight"
-  std::vector<int64_t> shape;  // of a matrix: [out_features, in_features]
+  std::string name;                                    // of the tensor; of a matrix: without ".weight"
+  std::vector<int64_t> shape;                          // of a matrix: [out_features, in_features]
   std::variant<Aligned<float>*, Linear*, Matrix*> to;  // vector, linear layer, embedding
   Presence presence = Presence::required;
 
@@ -29,7 +29,8 @@ struct Slot {
 // In the order of the graph.
 std::vector<Slot> slots_of(const ModelConfig& config, Weights& weights) {
   std::vector<Slot> slots;
-  const auto vector = [&](const std::string& name, int64_t n, Aligned<float>& to, Presence presence = Presence::required) {
+  const auto vector = [&](const std::string& name, int64_t n, Aligned<float>& to,
+                          Presence presence = Presence::required) {
     slots.push_back({name, {n}, &to, presence});
   };
   const auto linear = [&](const std::string& name, int64_t out_features, int64_t in_features, Linear& to) {
@@ -43,7 +44,8 @@ std::vector<Slot> slots_of(const ModelConfig& config, Weights& weights) {
     const int64_t head_dim = lightning ? config.lightning_head_dim : config.head_dim;
     const int64_t q_size = head_dim * (lightning ? config.lightning_nh : config.num_attention_heads);
     const int64_t kv_size = head_dim * (lightning ? config.lightning_nkv : config.num_key_value_heads);
-    const std::string layer = "model.layers." + std::to_string(i) + ".", attn = layer + "self_attn.", mlp = layer + "mlp.";
+    const std::string layer = "model.layers." + std::to_string(i) + ".";
+    const std::string attn = layer + "self_attn.", mlp = layer + "mlp.";
     LayerWeights& to = weights.layers[i];
     vector(layer + "input_layernorm.weight", hidden_size, to.input_layernorm);
     linear(attn + "q_proj", q_size, hidden_size, to.q_proj);
@@ -107,7 +109,8 @@ Source find_source(const Slot& slot, const Checkpoint& checkpoint) {
     source.scales = source.values && source.values->dtype == Dtype::i8 ? find(slot.name + ".scales") : nullptr;
     return source;
   }
-  source.gptq = {find(slot.name + ".qweight"), find(slot.name + ".qzeros"), find(slot.name + ".scales"), find(slot.name + ".g_idx")};
+  source.gptq = {find(slot.name + ".qweight"), find(slot.name + ".qzeros"), find(slot.name + ".scales"),
+                 find(slot.name + ".g_idx")};
   // Without qweight the others say nothing, whatever they are.
   if (!source.gptq.qweight) source.gptq = {};
   return source;
@@ -117,18 +120,21 @@ void check_source(const Slot& slot, const Source& source, const ModelConfig& con
   const GptqTensors& gptq = source.gptq;
   if (!source.values && !gptq.qweight) {
     if (slot.presence == Presence::optional) return;
-    const char* names = slot.is_vector() ? "" : std::holds_alternative<Linear*>(slot.to) ? ".weight or .qweight" : ".weight";
-    fail(ErrorCode::model_invalid, checkpoint.folder(), ": ", slot.name, names, ": expected ", shape_text(slot.shape),
+    const bool is_linear = std::holds_alternative<Linear*>(slot.to);
+    const char* ending = is_linear ? ".weight or .qweight" : slot.is_vector() ? "" : ".weight";
+    fail(ErrorCode::model_invalid, checkpoint.folder(), ": ", slot.name, ending, ": expected ", shape_text(slot.shape),
          ", found no such tensor");
   }
   if (gptq.qweight) {
     const std::string place = gptq.qweight->file + ": " + slot.name;
     if (source.values) fail(ErrorCode::model_invalid, place, ": expected .weight or .qweight, found both");
     if (!gptq.qzeros || !gptq.scales) {
-      fail(ErrorCode::model_invalid, place, gptq.qzeros ? ".scales" : ".qzeros", ": expected beside .qweight, found no such tensor");
+      fail(ErrorCode::model_invalid, place, gptq.qzeros ? ".scales" : ".qzeros",
+           ": expected beside .qweight, found no such tensor");
     }
     if (!config.quantization_config) {
-      fail(ErrorCode::model_invalid, place, ".qweight: expected quantization_config in config.json or quantize_config.json, found neither");
+      fail(ErrorCode::model_invalid, place,
+           ".qweight: expected quantization_config in config.json or quantize_config.json, found neither");
     }
     check_gptq(gptq, *config.quantization_config, slot.out_features(), slot.in_features(), slot.name);
     return;
@@ -140,7 +146,8 @@ void check_source(const Slot& slot, const Source& source, const ModelConfig& con
   expect_tensor(*source.values, {Dtype::f32, Dtype::f16, Dtype::bf16, Dtype::i8}, slot.shape);
   if (source.values->dtype != Dtype::i8) return;
   if (!source.scales) {
-    fail(ErrorCode::model_invalid, source.values->file, ": ", slot.name, ".scales: expected beside an I8 weight, found no such tensor");
+    fail(ErrorCode::model_invalid, source.values->file, ": ", slot.name,
+         ".scales: expected beside an I8 weight, found no such tensor");
   }
   expect_tensor(*source.scales, {Dtype::f32, Dtype::f16, Dtype::bf16}, {slot.shape[0]});
 }
@@ -151,8 +158,10 @@ uint64_t packed_bytes(const Slot& slot, const Source& source, const ModelConfig&
   if (slot.is_vector()) return sizeof(float) * static_cast<uint64_t>(slot.shape[0]);
   const uint64_t n_rows = (static_cast<uint64_t>(slot.shape[0]) + kPanelRows - 1) / kPanelRows * kPanelRows;
   const uint64_t n_columns = (static_cast<uint64_t>(slot.shape[1]) + 7) / 8 * 8;
-  if (!source.gptq.qweight) return n_rows * n_columns * dtype_size(source.values->dtype) + (source.scales ? 4 * n_rows : 0);
-  return n_rows * n_columns / 2 + sizeof(float) * n_rows * (n_columns / config.quantization_config->group_size);
+  if (source.gptq.qweight) {
+    return n_rows * n_columns / 2 + sizeof(float) * n_rows * (n_columns / config.quantization_config->group_size);
+  }
+  return n_rows * n_columns * dtype_size(source.values->dtype) + (source.scales ? sizeof(float) * n_rows : 0);
 }
 
 Matrix pack_values(const TensorView& tensor, const TensorView* scales, int out_features, int in_features) {
@@ -180,8 +189,9 @@ void pack(const Slot& slot, const Source& source, const ModelConfig& config) {
   }
   Linear* const* linear = std::get_if<Linear*>(&slot.to);
   Matrix& to = linear ? (*linear)->weight : *std::get<Matrix*>(slot.to);
-  to = source.gptq.qweight ? pack_gptq(source.gptq, *config.quantization_config, slot.out_features(), slot.in_features())
-                           : pack_values(*source.values, source.scales, slot.out_features(), slot.in_features());
+  to = source.gptq.qweight
+           ? pack_gptq(source.gptq, *config.quantization_config, slot.out_features(), slot.in_features())
+           : pack_values(*source.values, source.scales, slot.out_features(), slot.in_features());
 }
 
 // Fills in the fixed slopes of layers without log_decay, and checks those that have it.
@@ -195,9 +205,11 @@ void finish_log_decay(const ModelConfig& config, const Checkpoint& checkpoint, W
       std::copy(fixed.begin(), fixed.end(), log_decay.begin());
     }
     for (size_t head = 0; head < log_decay.size(); ++head) {
-      if (log_decay[head] <= 0) continue;  // a state that grows without bound
+      if (log_decay[head] <= 0) continue;
+      // Above 0 the state would grow without bound.
       const TensorView& tensor = checkpoint.get("model.layers." + std::to_string(i) + ".self_attn.log_decay");
-      fail(ErrorCode::model_invalid, tensor.file, ": ", tensor.name, "[", head, "]: expected at most 0, found ", log_decay[head]);
+      fail(ErrorCode::model_invalid, tensor.file, ": ", tensor.name, "[", head, "]: expected at most 0, found ",
+           log_decay[head]);
     }
   }
 }
@@ -219,8 +231,8 @@ size_t Weights::bytes() const {
                             &layer.gate_proj, &layer.up_proj, &layer.down_proj}) {
       linear(*l);
     }
-    for (const Aligned<float>* v : {&layer.input_layernorm, &layer.post_attention_layernorm, &layer.q_norm, &layer.k_norm,
-                                    &layer.o_norm, &layer.log_decay}) {
+    for (const Aligned<float>* v : {&layer.input_layernorm, &layer.post_attention_layernorm, &layer.q_norm,
+                                    &layer.k_norm, &layer.o_norm, &layer.log_decay}) {
       vector(*v);
     }
   }
@@ -251,8 +263,8 @@ uint64_t check_weights(const ModelConfig& config, const Checkpoint& checkpoint) 
 Weights load_weights(const ModelConfig& config, const Checkpoint& checkpoint) {
   const uint64_t n_bytes = check_weights(config, checkpoint), available_bytes = system_memory().available_bytes;
   if (n_bytes > available_bytes) {
-    fail(ErrorCode::out_of_memory, checkpoint.folder(), ": expected ", n_bytes, " bytes of free memory for its weights, found ",
-         available_bytes);
+    fail(ErrorCode::out_of_memory, checkpoint.folder(), ": expected ", n_bytes,
+         " bytes of free memory for its weights, found ", available_bytes);
   }
   Weights weights;
   for (const Slot& slot : slots_of(config, weights)) {

@@ -1,6 +1,6 @@
-// Binds the tensors of a checkpoint by name to layer structs and packs them for the kernels. Every name and shape is checked
-// before the first one is packed. Fields are named like the checkpoint's tensors.
-// Not here: the formats themselves (safetensors.h, gptq.h), the graph (model.h).
+// Binds the tensors of a checkpoint by name to layer structs and packs them for the kernels. Every name and shape is
+// checked before the first one is packed. Fields are named like the checkpoint's tensors. Not here: the formats
+// themselves (safetensors.h, gptq.h), the graph (model.h).
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,8 @@ struct Linear {
   bool exists() const { return weight.out_features > 0; }
 };
 
-// H = heads · head_dim of the layer's kind: num_attention_heads · head_dim (sparse) or lightning_nh · lightning_head_dim;
-// G the same for its K/V heads.
+// H = heads · head_dim of the layer's kind: num_attention_heads · head_dim (sparse) or lightning_nh ·
+// lightning_head_dim; G the same for its K/V heads.
 struct LayerWeights {
   Aligned<float> input_layernorm;           // [hidden_size]
   Aligned<float> post_attention_layernorm;  // [hidden_size]
@@ -63,17 +63,18 @@ struct ExpectedTensor {
   std::vector<int64_t> shape;
 };
 
-// The tensors of an unquantised checkpoint of this configuration, those that it may lack (extra biases, log_decay) left out.
+// The tensors of an unquantised checkpoint of this configuration, those that it may lack (extra biases, log_decay) left
+// out.
 std::vector<ExpectedTensor> expected_tensors(const ModelConfig& config);
 
-// All that can be said without reading tensor data. Throws model_invalid (missing tensor, wrong shape; file, tensor, expected
-// and found are named) or unsupported (a dtype or layout we cannot pack). Returns the bytes that the packed weights will take
-// at least.
+// All that can be said without reading tensor data. Throws model_invalid (missing tensor, wrong shape; file, tensor,
+// expected and found are named) or unsupported (a dtype or layout we cannot pack). Returns the bytes that the packed
+// weights will take at least.
 uint64_t check_weights(const ModelConfig& config, const Checkpoint& checkpoint);
 
-// Checks, then packs tensor by tensor and drops the source's pages after each. Throws what check_weights does, model_invalid
-// for values that cannot be (a norm or scale that is not finite, a positive log_decay), and out_of_memory before the first
-// allocation if the packed weights exceed the memory available.
+// Checks, then packs tensor by tensor and drops the source's pages after each. Throws what check_weights does,
+// model_invalid for values that cannot be (a norm or scale that is not finite, a positive log_decay), and out_of_memory
+// before the first allocation if the packed weights exceed the memory available.
 Weights load_weights(const ModelConfig& config, const Checkpoint& checkpoint);
 
 // Tensors that load_weights does not read, ascending: worth a warning, not an error.

@@ -69,6 +69,9 @@ int SegmentTable::open(const SegmentKey& key, bool& damaged) {
 
 SegmentTable::Added SegmentTable::add(SegmentHeader header, Aligned<uint8_t> image) {
   Added added{-1, std::nullopt};
+  // Two jobs may have run the same segment; the bytes are equal.
+  added.handle = acquire(header.key);
+  if (added.handle >= 0) return added;
   Segment segment;
   segment.key = header.key;
   segment.layout = header.layout;

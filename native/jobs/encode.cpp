@@ -79,7 +79,8 @@ void EncodeJob::start_pass() {
     }
     if (n_rows > 0 && n_rows + n > kPassTokens) break;
     // Twice the same segment in one pass: the second one is found when the pass is done.
-    const int known = engine_.segments_->acquire(segment.key);
+    bool damaged = false;
+    const int known = engine_.segments_->open(segment.key, damaged);
     const bool in_pass = std::any_of(in_pass_.begin(), in_pass_.end(), [&](int i) { return segments_[i].key == segment.key; });
     if (known >= 0) {
       result_.handles[next_] = known;
