@@ -18,15 +18,17 @@ namespace sala::SALA_ISA {
 
 #if SALA_ISA_avx2
 
-constexpr int kTokenTile = 6;      // of dot_bytes: 12 sums, 2 weights, 1 activation and 1 product are the 16 registers
-constexpr int kSmallTokenTile = 4; // of dot_nibbles and dot_int8, which need more registers for the weights
+constexpr int kTokenTile = 6;       // of dot_bytes: 12 sums, 2 weights, 1 activation and 1 product are the 16 registers
+constexpr int kSmallTokenTile = 4;  // of dot_nibbles and dot_int8, which need more registers for the weights
 
 // ---- 4-bit weights ----
 // vpmaddubsw multiplies unsigned weights by signed activations and adds pairs in 16 bit. Eight such sums stay below
 // 8 · 2 · 15 · 127 = 30480 < 2^15, so 32 columns are added in 16 bit and widened once: about two instructions for 32
-// products. Assembly, since gcc 12 re-associates the additions of the intrinsics form into a tree and spills (a third
-// of the speed). ymm0 … ymm11 16-bit sums; ymm12, ymm13 weights of 4 columns, rows 0–7 and 8–15; ymm14, ymm15
-// activations and products.
+// products. Assembly, since gcc 12 re-associates the additions of the intrinsics form into a tree and spills, which costs
+// half of the speed.
+//   ymm0 … ymm11   16-bit sums, two for each token
+//   ymm12, ymm13   weights of 4 columns, rows 0–7 and 8–15
+//   ymm14, ymm15   activations and products
 
 constexpr int kPrefetchBytes = 2048;  // ahead of the weights in dot_nibbles, whose panels come from memory
 
