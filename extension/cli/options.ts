@@ -8,7 +8,7 @@ import type { Activations } from '../engine/addon';
 import { EngineError } from '../engine/errors';
 import type { EngineSettings, Root } from '../engine/messages';
 import { findModel } from '../engine/model-folder';
-import { parseSize } from '../engine/options';
+import { formatEngineArgs, parseSize } from '../engine/options';
 import type { Output } from './output';
 
 export interface CommonOptions {
@@ -69,12 +69,14 @@ export async function modelDir(options: CommonOptions, output: Output): Promise<
 /** Command line of an engine process that fits the options; see engine/options.ts. */
 export function engineArgs(model: string, options: CommonOptions): string[] {
   const { store, activations, threads, maxMemory, maxDisk } = options;
-  const args = ['--model', model, '--activations', activations];
-  if (store !== undefined) args.push('--store', path.resolve(store));
-  if (threads !== undefined) args.push('--threads', String(threads));
-  if (maxMemory !== undefined) args.push('--max-memory', String(maxMemory));
-  if (maxDisk !== undefined) args.push('--max-disk', String(maxDisk));
-  return args;
+  return formatEngineArgs({
+    model,
+    activations,
+    ...(store !== undefined && { store: path.resolve(store) }),
+    ...(threads !== undefined && { threads }),
+    ...(maxMemory !== undefined && { maxMemoryBytes: maxMemory }),
+    ...(maxDisk !== undefined && { maxDiskBytes: maxDisk }),
+  });
 }
 
 /** The same for an engine that runs already. */

@@ -149,7 +149,7 @@ export class EngineClient {
   // ---- connecting -----------------------------------------------------------------------------------------------------
 
   private connected(): Promise<Live> {
-    if (this.disposal.signal.aborted) return Promise.reject(new EngineError('engine_unreachable', 'this client has been closed'));
+    if (this.disposal.signal.aborted) return Promise.reject(closed());
     if (this.failure) return Promise.reject(this.failure);
     if (!this.live) {
       const live = this.connectRepeatedly();
@@ -173,7 +173,7 @@ export class EngineClient {
       try {
         return await this.connectOnce();
       } catch (error) {
-        this.disposal.signal.throwIfAborted();
+        if (this.disposal.signal.aborted) throw closed();
         const failure = toEngineError(error);
         this.options.log(`connecting to the engine: ${failure.code}: ${failure.message}`);
         if (!mayPass(failure)) throw failure;
@@ -185,8 +185,7 @@ export class EngineClient {
   }
 
   private async connectOnce(): Promise<Live> {
-    const args = this.options.args ?? [];
-    const parsed = parseEngineArgs(args);
+    const parsed = parseEngineArgs(this.options.args ?? []);
     const model = parsed.model ?? (await findModel(this.options.log));
     const name = endpointName(parsed.activations);
     for (const store of await lookUpStoreFolders(model, parsed.store)) {
@@ -201,7 +200,7 @@ export class EngineClient {
     this.setState({ state: 'starting', message: 'starting the engine' });
     const launched = launchEngine(
       path.join(this.options.dist, 'engine.cjs'),
-      ['--model', model, ...withoutModel(args)],
+      { ...parsed, model },
       (message) => this.setState({ state: 'starting', message }),
       this.disposal.signal,
     );
@@ -210,10 +209,10 @@ export class EngineClient {
   }
 
   private async greet(socketPath: string, store: string, name: string, launched?: Launched): Promise<Live> {
-    this.disposal.signal.throwIfAborted();
+    if (this.disposal.signal.aborted) throw closed();
     const socket = net.connect(socketPath);
     this.socket = socket;
-    const closed = new Promise<void>((resolve) => socket.on('close', () => resolve()));
+    const ended = new Promise<void>((resolve) => socket.on('close', () => resolve()));
     const connection = connectOver(socket, maxMessageBytes, (reason) => this.options.log(`the engine's connection: ${reason}`));
     connection.onNotification((method, params) => this.dispatch(method, params));
     connection.listen();
@@ -225,7 +224,7 @@ export class EngineClient {
     try {
       hello = await Promise.race([
         connection.sendRequest(messages.hello, { client, version, pid: process.pid }),
-        closed.then(() => undefined),
+        ended.then(() => undefined),
       ]);
       if (!hello) throw await this.reasonOfLoss(store, name, launched, undefined);
       // Told before anybody else's request goes out: requests wait for this promise.
@@ -240,7 +239,7 @@ export class EngineClient {
       clearTimeout(silence);
     }
     this.lastReady = performance.now();
-    void closed.then(() => this.onLost(socket, connection, store, name, launched, hello.pid));
+    void ended.then(() => this.onLost(socket, connection, store, name, launched, hello.pid));
     this.setState({ state: 'ready', hello });
     return { connection, socket, hello };
   }
@@ -379,8 +378,8 @@ function mayPass({ code }: EngineError): boolean {
   return code === 'engine_unreachable' || code === 'internal';
 }
 
-function withoutModel(args: readonly string[]): string[] {
-  return args.filter((arg, i) => arg !== '--model' && args[i - 1] !== '--model' && !arg.startsWith('--model='));
+function closed(): EngineError {
+  return new EngineError('engine_unreachable', 'this client has been closed');
 }
 
 /** Rejects with `cancelled` when `patienceMs` have passed since the abort. */

@@ -89,10 +89,18 @@ export function toResponseError(thrown: unknown): ResponseError<EngineFailure> {
   return new ResponseError(ErrorCodes.InternalError, message, { code, message });
 }
 
+const connectionCodes: readonly number[] = [
+  ErrorCodes.PendingResponseRejected,
+  ErrorCodes.ConnectionInactive,
+  ErrorCodes.MessageWriteError,
+  ErrorCodes.MessageReadError,
+];
+
 /** True if `thrown` says that the connection went, not that the engine refused. */
 export function isDisconnect(thrown: unknown): boolean {
   if (thrown instanceof ConnectionError) return true;
-  if (thrown instanceof ResponseError) return thrown.data === undefined && thrown.code === ErrorCodes.PendingResponseRejected;
+  // These come from this end of the connection, never from the other.
+  if (thrown instanceof ResponseError) return thrown.data === undefined && connectionCodes.includes(thrown.code);
   return ['ERR_STREAM_DESTROYED', 'EPIPE', 'ECONNRESET', 'ERR_STREAM_WRITE_AFTER_END'].includes(
     String((thrown as { code?: unknown } | null)?.code),
   );

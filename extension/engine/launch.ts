@@ -8,6 +8,7 @@ import path from 'node:path';
 import { EngineError, isErrorCode } from './errors';
 import type { StartReport } from './lifecycle';
 import { lastLines } from './log-file';
+import { formatEngineArgs, type EngineOptions } from './options';
 
 const reportFd = 3;
 const stderrTailChars = 4000;
@@ -25,17 +26,17 @@ export interface Launched {
   readonly ended: Promise<EngineError>;
 }
 
-/** `engine` is the bundle of process.ts; `args` are those of options.ts. After `signal` a process that does not listen yet ends by itself. */
+/** `engine` is the bundle of process.ts. After `signal` a process that does not listen yet ends by itself. */
 export function launchEngine(
   engine: string,
-  args: readonly string[],
+  options: EngineOptions,
   onProgress: (message: string) => void,
   signal: AbortSignal,
 ): Launched {
   const env: NodeJS.ProcessEnv = { ...process.env, ELECTRON_RUN_AS_NODE: '1' };
   // Debuggers and loaders of the editor's own process are not meant for another one.
   delete env['NODE_OPTIONS'];
-  const child = spawn(process.execPath, [engine, ...args, '--report-fd', String(reportFd)], {
+  const child = spawn(process.execPath, [engine, ...formatEngineArgs({ ...options, reportFd })], {
     detached: true,
     // A workspace as working directory could not be unmounted or renamed while the engine runs.
     cwd: path.parse(process.execPath).root,

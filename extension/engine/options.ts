@@ -53,6 +53,22 @@ export function parseEngineArgs(argv: readonly string[]): EngineOptions {
   };
 }
 
+/** The same options as arguments; paths are absolute, since the process runs in another folder. */
+export function formatEngineArgs(options: Partial<EngineOptions>): string[] {
+  const { model, store, activations, threads, maxMemoryBytes, maxDiskBytes, graceMs, reportFd } = options;
+  const pairs = {
+    model,
+    store,
+    activations,
+    threads,
+    'max-memory': maxMemoryBytes,
+    'max-disk': maxDiskBytes,
+    'grace-ms': graceMs,
+    'report-fd': reportFd,
+  };
+  return Object.entries(pairs).flatMap(([name, value]) => (value === undefined ? [] : [`--${name}=${value}`]));
+}
+
 /** '200MB', '1.5 GiB', '4096' → bytes; undefined if it is no size. Units are powers of 1024. */
 export function parseSize(text: string): number | undefined {
   const match = /^\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*$/i.exec(text);
