@@ -5,14 +5,14 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { admissionOrder, admit, readingOrder, type Candidate } from '../../extension/engine/workspace/admission';
 
-const file = (path: string, fileClass: Candidate['class'], tokens: number, root = '/w'): Candidate => ({ root, path, class: fileClass, tokens });
+const file = (path: string, fileClass: Candidate['class'], tokens: number, root = '/w'): Candidate & { root: string } => ({ root, path, class: fileClass, tokens });
 const paths = (files: readonly Candidate[]): string[] => files.map(({ path }) => path);
 
 test('code, documents, data, each by path, until the budget is full', () => {
   const files = [file('z.csv', 'data', 1), file('b.ts', 'code', 40), file('a.md', 'doc', 30), file('a.ts', 'code', 20), file('0.json', 'doc', 5)];
   assert.deepEqual(paths(admit(files, 1000).admitted), ['a.ts', 'b.ts', '0.json', 'a.md', 'z.csv']);
   const tight = admit(files, 90);
-  assert.deepEqual([paths(tight.admitted), paths(tight.overBudget), tight.tokens], [['a.ts', 'b.ts', '0.json'], ['a.md', 'z.csv'], 65]);
+  assert.deepEqual([paths(tight.admitted), paths(tight.over), tight.tokens], [['a.ts', 'b.ts', '0.json'], ['a.md', 'z.csv'], 65]);
   assert.deepEqual(paths(admit(files, 95).admitted), ['a.ts', 'b.ts', '0.json', 'a.md'], 'exactly full');
   assert.deepEqual(paths(admit(files, 19).admitted), []);
 });
@@ -32,7 +32,7 @@ test('order of discovery does not matter, a larger budget only adds, every file 
       const admission = admit(files, budget);
       assert.deepEqual(admit(shuffled, budget), admission);
       assert.ok(admission.tokens <= budget);
-      assert.deepEqual([...admission.admitted, ...admission.overBudget], [...files].sort(admissionOrder));
+      assert.deepEqual([...admission.admitted, ...admission.over], [...files].sort(admissionOrder));
       const larger = admit(files, budget + more).admitted;
       assert.deepEqual(larger.slice(0, admission.admitted.length), admission.admitted);
     }),

@@ -6,7 +6,8 @@ import { comparePaths } from './walk';
 import type { FileClass } from './classify';
 
 export interface Candidate {
-  readonly root: string;
+  /** Absent where all are of one root. */
+  readonly root?: string;
   readonly path: string;
   readonly class: FileClass;
   /** Counted, or estimated from bytes while the file is not tokenized. */
@@ -16,7 +17,7 @@ export interface Candidate {
 export interface Admission<T extends Candidate> {
   /** In the order of admission. */
   readonly admitted: readonly T[];
-  readonly overBudget: readonly T[];
+  readonly over: readonly T[];
   readonly tokens: number;
 }
 
@@ -24,7 +25,7 @@ const classOrder: Record<FileClass, number> = { code: 0, doc: 1, data: 2 };
 
 /** Code, then documents and configuration, then data; by path, and by root where paths are the same. */
 export function admissionOrder(a: Candidate, b: Candidate): number {
-  return classOrder[a.class] - classOrder[b.class] || comparePaths(a.path, b.path) || comparePaths(a.root, b.root);
+  return classOrder[a.class] - classOrder[b.class] || comparePaths(a.path, b.path) || comparePaths(a.root ?? '', b.root ?? '');
 }
 
 /**
@@ -40,7 +41,7 @@ export function admit<T extends Candidate>(candidates: Iterable<T>, budgetTokens
     tokens += candidate.tokens;
     n++;
   }
-  return { admitted: order.slice(0, n), overBudget: order.slice(n), tokens };
+  return { admitted: order.slice(0, n), over: order.slice(n), tokens };
 }
 
 interface Named {
