@@ -81,6 +81,7 @@ class EngineProcess {
   private readonly log: LogFile;
   private readonly server: EngineServer;
   private readonly core = deferred<EngineCore>();
+  private readonly firstClient = deferred<void>();
   private loaded: EngineCore | undefined;
   private idle: NodeJS.Timeout | undefined;
   private ending = false;
@@ -148,6 +149,8 @@ class EngineProcess {
       const failure = toEngineError(error);
       this.log.write(`not loaded: ${failure.code}: ${failure.message}`);
       this.core.reject(failure);
+      // The launching client may only just have learnt where to connect: without the reason it would try again in vain.
+      await Promise.race([this.firstClient.promise, delay(firstClientMs)]);
       // Those who wait are told why; nobody else is served, so that another attempt starts another process.
       removeEndpoint(this.store.dir, this.name);
       this.server.listener.close();
@@ -157,6 +160,7 @@ class EngineProcess {
 
   private onClients(n: number): void {
     clearTimeout(this.idle);
+    if (n > 0) this.firstClient.resolve();
     if (n === 0 && !this.ending) this.idle = setTimeout(() => void this.end('the last client is gone', 0), this.options.graceMs);
   }
 
