@@ -65,6 +65,10 @@ document.addEventListener('keydown', (event) => {
   event.preventDefault();
   if (!stopRunning()) post({ type: 'focus_editor' });
 });
+// Coming in by keyboard or command one wants to type.
+window.addEventListener('focus', () => {
+  if (document.activeElement === document.body) composer.focus();
+});
 // The last chance before a reload or another view takes this page's place.
 window.addEventListener('pagehide', sendDraft);
 document.addEventListener('visibilitychange', () => {
@@ -79,7 +83,8 @@ onMessage((message) => {
     restoreDraft();
     return;
   }
-  if (message.type === 'focus_composer') composer.focus();
+  // The command that asks for it has given the page the focus; if it has gone elsewhere since, it is not taken back.
+  if (message.type === 'focus_composer' && document.hasFocus()) composer.focus();
   if (message.type === 'asked') turns.follow();
   speak(message);
   if (state !== before) drawSoon();

@@ -71,8 +71,13 @@ export async function makeProfile(dir, settings = {}) {
   return profile;
 }
 
-/** Replaces the user's settings; a running window takes them up at once. */
-export async function writeSettings(profile, settings) {
+/** Replaces the settings of a folder; a running window takes them up at once. (It does not, for those of the user.) */
+export async function writeFolderSettings(folder, settings) {
+  await mkdir(path.join(folder, '.vscode'), { recursive: true });
+  await writeFile(path.join(folder, '.vscode', 'settings.json'), JSON.stringify(settings, null, 2));
+}
+
+async function writeSettings(profile, settings) {
   await writeFile(path.join(profile.data, 'User', 'settings.json'), JSON.stringify({ ...quietSettings, ...settings }, null, 2));
 }
 
@@ -187,6 +192,7 @@ export class Window {
 
   static async open(browser, server, folder, { viewport = { width: 1280, height: 800 } } = {}) {
     const context = await browser.newContext({ viewport, deviceScaleFactor: 1, permissions: ['clipboard-read', 'clipboard-write'] });
+    context.setDefaultTimeout(15_000);
     const window = new Window(await context.newPage());
     await context.route((url) => /^https?:$/.test(url.protocol) && url.origin !== server.origin, (route) => {
       window.outside.push(route.request().url());
@@ -249,8 +255,11 @@ export class Window {
 
   async openFile(name) {
     const base = path.basename(name);
-    const rows = await this.quickInput('', name);
-    await rows.filter({ hasText: base }).first().click();
+    // A file that was just made may not be among what the search has found.
+    await poll(`${name} is found`, async () => {
+      const rows = await this.quickInput('', name);
+      return rows.filter({ hasText: base }).first().click({ timeout: 2000 }).then(() => true, () => this.press('Escape'));
+    });
     await this.page.locator(`.tab.active[data-resource-name="${base}"]`).waitFor();
     await this.editor().locator('.view-lines').waitFor();
     await this.focusEditor();

@@ -57,6 +57,8 @@ class FakeSession implements ClientSession {
   private files = new Map<string, messages.FileCoverage>();
   private reading = false;
   private paused = false;
+  /** Files that may be read by now. */
+  private due = 0;
   private timer: NodeJS.Timeout | undefined;
 
   constructor(private readonly client: SessionClient) {}
@@ -175,7 +177,9 @@ class FakeSession implements ClientSession {
 
   private readSome(): void {
     if (!this.reading || this.paused) return;
-    let n = Math.max(1, Math.round(control().filesPerSecond / 10));
+    this.due = Math.min(this.due + control().filesPerSecond / 10, control().filesPerSecond);
+    let n = Math.floor(this.due);
+    this.due -= n;
     const changed: messages.FileCoverage[] = [];
     for (const [key, file] of this.files) {
       if (n === 0) break;
