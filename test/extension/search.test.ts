@@ -130,6 +130,20 @@ test('changes, unsaved documents, and files that go', async (t) => {
   assert.equal((await search.findWord('saved_name')).complete, true);
 });
 
+test('a change while it searches leaves nothing stale behind', async (t) => {
+  const root = folder(t);
+  const texts = Object.fromEntries(Array.from({ length: 60 }, (_, i) => [`f${i}.ts`, `first_${i}`]));
+  const search = searching(write(root, texts));
+  const searching1 = search.rankFiles('first_1');
+  search.setText({ root, path: 'f1.ts' }, 'second_1');
+  const changed = write(root, { 'f2.ts': 'second_number_2' });
+  search.updateFiles(changed);
+  await searching1;
+  assert.deepEqual(shown((await search.findWord('second_1')).places), ['f1.ts:1']);
+  assert.deepEqual(shown((await search.findWord('second_number_2')).places), ['f2.ts:1']);
+  assert.deepEqual((await search.occurring(['first_1', 'first_2', 'first_3'])).found, new Set(['first_3']));
+});
+
 test('a notebook is searched by its cells', async (t) => {
   const root = folder(t);
   const notebook = { cells: [{ cell_type: 'code', source: 'a = 1\nrate_qa17 = 3', outputs: [{ text: 'out_only' }] }], metadata: {} };

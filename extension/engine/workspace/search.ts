@@ -65,21 +65,27 @@ export interface SearchOptions {
 /** Neither text that a person works with, nor the user's wish to see: not searched at all. */
 const unsearched = new Set<ExclusionRule>(['ignored', 'binary', 'special', 'outside', 'worktree', 'user']);
 
-interface Entry extends SearchFile {
-  /** What is known of its words; absent until it is read. */
-  signature?: Signature;
-  /** Found on reading. */
-  found?: ExclusionRule;
-  unreadable?: boolean;
+/** All have the same shape, so that 200,000 of them stay small. */
+interface Entry {
+  readonly root: string;
+  readonly path: string;
+  bytes: number;
+  mtimeMs: number;
+  rule: ExclusionRule | undefined;
+  /** What is known of its words; undefined until it is read. */
+  signature: Signature | undefined;
+  /** The rule that its content earned when it was read. */
+  found: ExclusionRule | undefined;
   /** An unsaved document's text. */
-  shadow?: string;
+  shadow: string | undefined;
 }
 
 const readsAtOnce = 16;
 const streamedBytes = 1 << 20;
 
 export class WorkspaceSearch {
-  private readonly entries = new Map<string, Entry>();
+  /** By root, then path. */
+  private roots = new Map<string, Map<string, Entry>>();
   private byName: Map<string, Entry[]> | undefined;
   private readonly texts: TextCache;
   private lastTurn = performance.now();
@@ -92,60 +98,72 @@ export class WorkspaceSearch {
 
   /** Replaces the list of all files. What is known of a file whose size and time are the same is kept. */
   setFiles(files: Iterable<SearchFile>): void {
-    const before = new Map(this.entries);
-    this.entries.clear();
-    for (const file of files) this.put(file, before.get(keyOf(file)));
-    for (const key of before.keys()) if (!this.entries.has(key)) this.texts.delete(key);
+    const before = this.roots;
+    this.roots = new Map();
+    for (const file of files) {
+      this.put(file, before.get(file.root)?.get(file.path));
+      before.get(file.root)?.delete(file.path);
+    }
+    for (const left of before.values()) for (const entry of left.values()) this.texts.delete(entry);
     this.byName = undefined;
   }
 
   /** Adds or replaces some files, and takes others out. */
   updateFiles(changed: Iterable<SearchFile>, gone: Iterable<FileName> = []): void {
     for (const name of gone) {
-      this.entries.delete(keyOf(name));
-      this.texts.delete(keyOf(name));
+      const entry = this.entry(name);
+      if (!entry) continue;
+      this.roots.get(name.root)?.delete(name.path);
+      this.texts.delete(entry);
     }
-    for (const file of changed) this.put(file, this.entries.get(keyOf(file)));
+    for (const file of changed) this.put(file, this.entry(file));
     this.byName = undefined;
   }
 
   /** The text of an unsaved document, searched in the file's place until it is null. */
   setText(name: FileName, text: string | null): void {
-    const key = keyOf(name);
-    const entry = this.entries.get(key);
+    if (text === null && !this.entry(name)) return;
+    let entry = this.entry(name);
     if (!entry) {
-      if (text === null) return;
+      entry = this.put({ ...name, bytes: 0, mtimeMs: 0 }, undefined);
       this.byName = undefined;
     }
-    this.texts.delete(key);
-    const next: Entry = { ...(entry ?? { ...name, bytes: text?.length ?? 0, mtimeMs: 0 }) };
-    delete next.signature;
-    delete next.shadow;
-    if (text !== null) Object.assign(next, { shadow: text, signature: signatureOf(text) });
-    this.entries.set(key, next);
+    this.texts.delete(entry);
+    entry.shadow = text ?? undefined;
+    entry.signature = text === null ? undefined : signatureOf(text);
   }
 
   /** Bytes held: cached texts and signatures. */
   get heldBytes(): number {
     let bytes = this.texts.bytes;
-    for (const { signature } of this.entries.values()) bytes += signature?.byteLength ?? 0;
+    for (const { signature } of this.all()) bytes += signature ? heldBy(signature) : 0;
     return bytes;
   }
 
-  private put(file: SearchFile, known: Entry | undefined): void {
-    const key = keyOf(file);
-    if (known && known.bytes === file.bytes && known.mtimeMs === file.mtimeMs) {
-      const entry: Entry = { ...file };
-      for (const part of ['signature', 'found', 'unreadable', 'shadow'] as const) {
-        if (known[part] !== undefined) Object.assign(entry, { [part]: known[part] });
-      }
-      this.entries.set(key, entry);
-      return;
+  private put(file: SearchFile, known: Entry | undefined): Entry {
+    const { root, path, bytes, mtimeMs, rule } = file;
+    const entry = known ?? { root, path, bytes, mtimeMs, rule, signature: undefined, found: undefined, shadow: undefined };
+    if (entry.bytes !== bytes || entry.mtimeMs !== mtimeMs) {
+      this.texts.delete(entry);
+      entry.bytes = bytes;
+      entry.mtimeMs = mtimeMs;
+      entry.found = undefined;
+      // An unsaved document goes on shadowing a file that changed under it.
+      if (entry.shadow === undefined) entry.signature = undefined;
     }
-    this.texts.delete(key);
-    // An unsaved document goes on shadowing a file that changed under it.
-    const shadow = known?.shadow;
-    this.entries.set(key, shadow === undefined ? { ...file } : { ...file, shadow, signature: signatureOf(shadow) });
+    entry.rule = rule;
+    let paths = this.roots.get(root);
+    if (!paths) this.roots.set(root, (paths = new Map()));
+    paths.set(path, entry);
+    return entry;
+  }
+
+  private entry({ root, path }: FileName): Entry | undefined {
+    return this.roots.get(root)?.get(path);
+  }
+
+  private *all(): Generator<Entry> {
+    for (const paths of this.roots.values()) yield* paths.values();
   }
 
   // ---- words ---------------------------------------------------------------------------------------------------------------
@@ -204,7 +222,7 @@ export class WorkspaceSearch {
       });
     };
     for (const name of options.first ?? []) {
-      const entry = this.entries.get(keyOf(name));
+      const entry = this.entry(name);
       if (entry && wanted.size > 0) await look(entry);
     }
     if (wanted.size === 0) return { found, complete: true };
@@ -257,7 +275,7 @@ export class WorkspaceSearch {
   private names(): Map<string, Entry[]> {
     if (!this.byName) {
       this.byName = new Map();
-      for (const entry of this.entries.values()) {
+      for (const entry of this.all()) {
         const name = entry.path.slice(entry.path.lastIndexOf('/') + 1).toLowerCase();
         const named = this.byName.get(name);
         if (named) named.push(entry);
@@ -315,10 +333,10 @@ export class WorkspaceSearch {
   async rankSegments(question: string, files: readonly SegmentedFile[], options: SearchOptions = {}): Promise<RankedSegment[]> {
     const query = parseQuestion(question);
     const ranked: RankedSegment[] = [];
-    const weights = await this.weigh(query, [...this.entries.values()].filter((entry) => ruleOf(entry) === undefined));
+    const weights = await this.weigh(query, [...this.all()].filter((entry) => ruleOf(entry) === undefined));
     for (const file of files) {
       options.signal?.throwIfAborted();
-      const entry = this.entries.get(keyOf(file));
+      const entry = this.entry(file);
       const text = entry && (await this.textOf(entry));
       if (text === undefined) continue;
       const onPath = pathScore(pathHits(file.path, query), weights);
@@ -350,7 +368,7 @@ export class WorkspaceSearch {
 
   private searched(options: SearchOptions): Entry[] {
     const { accepts } = options;
-    const files = [...this.entries.values()].filter((entry) => entry.rule === undefined || !unsearched.has(entry.rule));
+    const files = [...this.all()].filter((entry) => entry.rule === undefined || !unsearched.has(entry.rule));
     return accepts ? files.filter((entry) => accepts(entry)) : files;
   }
 
@@ -379,12 +397,13 @@ export class WorkspaceSearch {
   private async signOne(entry: Entry): Promise<boolean> {
     const hashes = new Set<number>();
     let seen = 0;
+    const isSame = unchanged(entry);
     const read = await this.eachText(entry, (text) => {
       gather(text, hashes);
       seen += text.length;
       return hashes.size < maxSigned;
     });
-    if (read && entry.found !== 'binary') entry.signature = hashes.size < maxSigned ? new Signature(hashes) : Signature.full;
+    if (read && isSame() && entry.found !== 'binary') entry.signature = hashes.size < maxSigned ? signatureWith(hashes) : fullSignature;
     return read || seen > 0;
   }
 
@@ -408,25 +427,22 @@ export class WorkspaceSearch {
       visit(entry.shadow);
       return true;
     }
-    const key = keyOf(entry);
-    const cached = this.texts.get(key);
+    const cached = this.texts.get(entry);
     if (cached !== undefined) {
       visit(cached);
       return true;
     }
     try {
       if (entry.bytes > maxBytesOf(entry.path)) return await this.stream(entry, visit);
+      const isSame = unchanged(entry);
       const text = this.judge(entry, await readBytes(join(entry.root, entry.path), entry.bytes, maxBytesOf(entry.path)));
-      delete entry.unreadable;
       if (text === undefined) return true;
-      this.texts.set(key, text);
+      if (isSame()) this.texts.set(entry, text);
       visit(text);
       return true;
     } catch (error) {
       // A file that is gone has no words; the watcher will say so. Others are reported as not searched.
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return true;
-      entry.unreadable = true;
-      return false;
+      return (error as NodeJS.ErrnoException).code === 'ENOENT';
     }
   }
 
@@ -434,7 +450,7 @@ export class WorkspaceSearch {
   private judge(entry: Entry, bytes: Buffer): string | undefined {
     const classified = classifyContent(entry.path, bytes);
     if (!isVerdict(classified)) {
-      delete entry.found;
+      entry.found = undefined;
       return isNotebook(entry.path) ? (notebookText(classified.text)?.text ?? classified.text) : classified.text;
     }
     entry.found = classified.rule;
@@ -476,8 +492,10 @@ export class WorkspaceSearch {
   }
 }
 
-function keyOf({ root, path }: FileName): string {
-  return `${root}\0${path}`;
+/** Tells, after a wait, whether an entry still stands for the same text: what was read before is not kept for another. */
+function unchanged(entry: Entry): () => boolean {
+  const { bytes, mtimeMs, shadow } = entry;
+  return () => entry.bytes === bytes && entry.mtimeMs === mtimeMs && entry.shadow === shadow;
 }
 
 function nameOf({ root, path }: FileName): FileName {
@@ -500,10 +518,10 @@ function placeOf(entry: Entry, line: number): Place {
 /** Least recently used texts go first; counts bytes of UTF-8 text, which is what V8 holds for ASCII. */
 class TextCache {
   bytes = 0;
-  private readonly texts = new Map<string, string>();
+  private readonly texts = new Map<Entry, string>();
   constructor(private readonly maxBytes: number) {}
 
-  get(key: string): string | undefined {
+  get(key: Entry): string | undefined {
     const text = this.texts.get(key);
     if (text !== undefined) {
       this.texts.delete(key);
@@ -512,7 +530,7 @@ class TextCache {
     return text;
   }
 
-  set(key: string, text: string): void {
+  set(key: Entry, text: string): void {
     this.delete(key);
     if (text.length > this.maxBytes / 4) return;
     this.texts.set(key, text);
@@ -523,7 +541,7 @@ class TextCache {
     }
   }
 
-  delete(key: string): void {
+  delete(key: Entry): void {
     this.bytes -= this.texts.get(key)?.length ?? 0;
     this.texts.delete(key);
   }
@@ -631,24 +649,31 @@ const bitsPerWord = 10;
 /** A file with more different words (a dump of numbers, say) gets no signature worth its memory: it is always opened. */
 const maxSigned = 200_000;
 
-/** Bloom filter of a file's words (as written) and of their parts' stems; about 1 % of false positives. */
-class Signature {
-  static readonly full = new Signature(new Set());
-  readonly bits: Uint32Array;
+/**
+ * Bloom filter of a file's words (as written) and of their parts' stems; about 1 % of false positives. Thirty bits a slot, which
+ * is what a plain array holds without boxes: for the many small files it takes a third of a typed array's room.
+ */
+type Signature = readonly number[] | Uint32Array;
 
-  constructor(hashes: ReadonlySet<number>) {
-    this.bits = new Uint32Array(Math.max(1, Math.ceil((hashes.size * bitsPerWord) / 32)));
-    for (const hash of hashes) {
-      for (let probe = 0, at = hash; probe < probes; probe++, at = step(at, hash)) {
-        const bit = (at >>> 0) % (this.bits.length * 32);
-        this.bits[bit >>> 5]! |= 1 << (bit & 31);
-      }
+const slotBits = 30;
+const smallSlots = 64;
+/** Of a file that is always opened. */
+const fullSignature: Signature = [];
+
+function signatureWith(hashes: ReadonlySet<number>): Signature {
+  const slots = Math.max(1, Math.ceil((hashes.size * bitsPerWord) / slotBits));
+  const bits = slots <= smallSlots ? new Array<number>(slots).fill(0) : new Uint32Array(slots);
+  for (const hash of hashes) {
+    for (let probe = 0, at = hash; probe < probes; probe++, at = step(at, hash)) {
+      const bit = (at >>> 0) % (slots * slotBits);
+      bits[Math.floor(bit / slotBits)]! |= 1 << (bit % slotBits);
     }
   }
+  return bits;
+}
 
-  get byteLength(): number {
-    return this.bits.byteLength + 64;
-  }
+function heldBy(signature: Signature): number {
+  return signature instanceof Uint32Array ? signature.byteLength + 200 : 8 * signature.length + 48;
 }
 
 function step(at: number, hash: number): number {
@@ -656,11 +681,11 @@ function step(at: number, hash: number): number {
 }
 
 function has(signature: Signature, hash: number): boolean {
-  if (signature === Signature.full) return true;
-  const { bits } = signature;
+  if (signature === fullSignature) return true;
+  const nBits = signature.length * slotBits;
   for (let probe = 0, at = hash; probe < probes; probe++, at = step(at, hash)) {
-    const bit = (at >>> 0) % (bits.length * 32);
-    if (((bits[bit >>> 5]! >>> (bit & 31)) & 1) === 0) return false;
+    const bit = (at >>> 0) % nBits;
+    if (((signature[Math.floor(bit / slotBits)]! >>> (bit % slotBits)) & 1) === 0) return false;
   }
   return true;
 }
@@ -676,7 +701,7 @@ function gather(text: string, hashes: Set<number>): void {
 function signatureOf(text: string): Signature {
   const hashes = new Set<number>();
   gather(text, hashes);
-  return new Signature(hashes);
+  return signatureWith(hashes);
 }
 
 // ---- questions -------------------------------------------------------------------------------------------------------------------
