@@ -1,6 +1,6 @@
-// The thread pool behind Stream. A job is published by one store to `gate`; threads that come in time take pieces of its
-// range, a thread that wakes too late finds the gate shut and is not waited for. So a call costs no more than its slowest
-// piece, also when the machine is shared and a thread is not scheduled.
+// The thread pool behind Stream. A job is published by one store to `gate`; threads that come in time take pieces of
+// its range, a thread that wakes too late finds the gate shut and is not waited for. So a call costs no more than its
+// slowest piece, also when the machine is shared and a thread is not scheduled.
 #include "kernels/stream.h"
 
 #include <algorithm>

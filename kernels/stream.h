@@ -24,7 +24,7 @@ class Stream {
 
   // Calls body(begin, end) on disjoint ranges that cover 0 … n, on all threads, and returns when all are done. Ranges are
   // multiples of `grain` but for the last. Results must not depend on how the range is split. An exception in a body is
-  // rethrown here.
+  // rethrown here. Throws internal if called from inside a body, or by two callers at a time.
   template <class Body>
   void parallel_for(int n, int grain, Body&& body) {
     using Plain = std::remove_reference_t<Body>;

@@ -1,5 +1,5 @@
-// What the attention operators do with a tile of 64 keys: turn it so that lanes are keys, and take its logits into a running
-// softmax.
+// What the attention operators do with a tile of 64 keys: turn it so that lanes are keys, and take its logits into a
+// running softmax.
 #pragma once
 
 #include "kernels/cpu/simd.h"
@@ -11,8 +11,8 @@ namespace sala::SALA_ISA {
 constexpr int kTile = kKvTile;
 static_assert(kTile == kLightningChunk);
 
-// turned[c, i] = rows[i, c], 64 floats a row. Keys from n_rows (1 … 64) to the next multiple of 8 become 0, later ones are
-// left as they were. head_dim: a multiple of 8.
+// turned[c, i] = rows[i, c], 64 floats a row. Keys from n_rows (1 … 64) to the next multiple of 8 become 0, later ones
+// are left as they were. head_dim: a multiple of 8.
 template <class T>
 inline void transpose_tile(const T* rows, int n_rows, int head_dim, float* turned) {
   for (int i = 0; i < n_rows; i += kLanes) {
@@ -34,8 +34,8 @@ struct RunningSoftmax {
   float sum = 0;
 };
 
-// Takes logits[begin … end) of a tile in and replaces them by exp(logit − new maximum); others of the touched vectors become
-// 0. Returns what all earlier weights are to be multiplied by. begin < end.
+// Takes logits[begin … end) of a tile in and replaces them by exp(logit − new maximum); others of the touched vectors
+// become 0. Returns what all earlier weights are to be multiplied by. begin < end.
 inline float take_logits(float* logits, int begin, int end, RunningSoftmax& softmax) {
   const int first = begin / kLanes * kLanes, last = (end + kLanes - 1) / kLanes * kLanes;
   for (int i = first; i < begin; ++i) logits[i] = -__builtin_inff();

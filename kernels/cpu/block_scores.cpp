@@ -1,5 +1,5 @@
-// A task is one K/V head and some tokens. All logits of its rows with k1 are kept; the maximum and sum come from k2's or from
-// them, a tile of 64 windows at a time; then windows become group sums and blocks take their maxima.
+// A task is one K/V head and some tokens. All logits of its rows with k1 are kept; the maximum and sum come from k2's
+// or from them, a tile of 64 windows at a time; then windows become group sums and blocks take their maxima.
 #include "kernels/cpu/attention_tile.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/product.h"
@@ -118,7 +118,8 @@ void block_scores(const BlockScoresArgs& args, Stream& stream) {
   CHECK(n_per_group <= kMaxRows);
   const int64_t logit_stride = int64_t{(args.n_k1 + kTile - 1) / kTile} * kTile;
 
-  // Tokens of a task: many, so that a tile is turned for many rows, but no more logits than stay near, and one task a thread.
+  // Tokens of a task: many, so that a tile is turned for many rows, but no more logits than stay near, and one task a
+  // thread.
   int64_t tokens_per_task = kMaxRows / n_per_group;
   const int64_t fitting = kMaxLogits / (n_per_group * logit_stride + 1);
   const int64_t share = (int64_t{args.n_tokens} * args.n_kv_heads + stream.n_threads() - 1) / stream.n_threads();
@@ -134,13 +135,13 @@ void block_scores(const BlockScoresArgs& args, Stream& stream) {
     RunningSoftmax softmax[kMaxRows];
     for (int i = first_task; i < last_task; ++i) {
       const int first_token = i / args.n_kv_heads * task_tokens;
-      Task task{args, i % args.n_kv_heads, first_token, 0, n_per_group, nullptr, nullptr, nullptr, nullptr, logit_stride, softmax};
-      task.n_tokens = args.n_tokens - first_token < task_tokens ? args.n_tokens - first_token : task_tokens;
-      task.q = memory;
-      task.turned = task.q + task_rows * d;
-      task.tile_logits = task.turned + kTile * d;
-      task.logits = task.tile_logits + task_rows * kTile;
-      task.run();
+      const int n_tokens = args.n_tokens - first_token < task_tokens ? args.n_tokens - first_token : task_tokens;
+      float* turned = memory + task_rows * d;
+      float* tile_logits = turned + kTile * d;
+      float* logits = tile_logits + task_rows * kTile;
+      Task{args,   i % args.n_kv_heads, first_token, n_tokens, n_per_group, memory, turned, tile_logits,
+           logits, logit_stride,        softmax}
+          .run();
     }
   });
 }

@@ -1,4 +1,5 @@
-// A window's mean is the sum of its rows in ascending order, divided: the same bits whether it is computed alone or not.
+// A window's mean is the sum of its rows in ascending order, divided: the same bits whether it is computed alone or
+// not.
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/simd.h"
 #include "kernels/error.h"

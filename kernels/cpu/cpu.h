@@ -1,8 +1,7 @@
-// The operators of one instruction set. Every file in kernels/cpu is compiled once per set, with SALA_ISA=portable, avx2 or
-// neon, and its code lies in the namespace of that name.
-// The linker may keep any one copy of an inline function, also the one compiled with instructions that this CPU lacks. So
-// these units use no standard algorithms, containers or <cmath> functions (builtins instead), and what is inline lies in the
-// set's own namespace.
+// The operators of one instruction set. Every file in kernels/cpu is compiled once per set, with SALA_ISA=portable,
+// avx2 or neon, and its code lies in the namespace of that name. The linker may keep any one copy of an inline
+// function, also the one compiled with instructions that this CPU lacks. So these units use no standard algorithms,
+// containers or <cmath> functions (builtins instead), and what is inline lies in the set's own namespace.
 #pragma once
 
 #include "kernels/ops.h"

@@ -1,5 +1,5 @@
-// A row of a matrix in panels is strided; this gathers it. No arithmetic but the two scales, so all tables and `reference`
-// give the same bits.
+// A row of a matrix in panels is strided; this gathers it. No arithmetic but the two scales, so all tables and
+// `reference` give the same bits.
 #include "kernels/cpu/cpu.h"
 #include "kernels/error.h"
 

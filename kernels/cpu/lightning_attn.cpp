@@ -1,5 +1,5 @@
-// Chunks sit at absolute multiples of 64. Within a chunk an output is q·S₀, then a chain of FMAs over u = 0 … τ, and the state
-// is advanced from all 64 rows at once: nothing depends on how the rows came in calls.
+// Chunks sit at absolute multiples of 64. Within a chunk an output is q·S₀, then a chain of FMAs over u = 0 … τ, and
+// the state is advanced from all 64 rows at once: nothing depends on how the rows came in calls.
 #include "kernels/cpu/attention_tile.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/product.h"

@@ -1,6 +1,6 @@
 // Small fp32 matrix products for the attention operators: C = A · B, or C += A · B, with B some 64 × 64.
-// Every element is one chain of FMAs over ascending i, whatever tile it falls into: an element's bits do not depend on the
-// number of rows, and a chain may be broken in two calls.
+// Every element is one chain of FMAs over ascending i, whatever tile it falls into: an element's bits do not depend on
+// the number of rows, and a chain may be broken in two calls.
 #pragma once
 
 #include "kernels/cpu/simd.h"
@@ -59,8 +59,8 @@ inline void product_rows(const ProductArgs& args, int row, int column = 0) {
   if constexpr (J > 1) product_rows<kAdd, R, J / 2>(args, row, column);
 }
 
-// Rows go in blocks of at most 6, as equal as may be (7 = 4 + 3): 6 × 2 sums, 2 vectors of B and a factor fit 16 registers,
-// and no block is so thin that it waits for its own sums.
+// Rows go in blocks of at most 6, as equal as may be (7 = 4 + 3): 6 × 2 sums, 2 vectors of B and a factor fit 16
+// registers, and no block is so thin that it waits for its own sums.
 template <bool kAdd>
 inline void product(const ProductArgs& args) {
   const int n_blocks = (args.n_rows + 5) / 6;

@@ -1,5 +1,5 @@
-// cos, sin and the power are our own, in double from + − × / and fma alone, so that every machine gets the same bits; their
-// errors of some 1e-16 vanish in the rounding to fp32.
+// cos, sin and the power are our own, in double from + − × / and fma alone, so that every machine gets the same bits;
+// their errors of some 1e-16 vanish in the rounding to fp32.
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/simd.h"
 #include "kernels/error.h"
@@ -44,8 +44,9 @@ double power(double base, double exponent) {
   return p * scale;
 }
 
-// For 0 ≤ x < 2^22. x = k · π/2 + r, π/2 as a sum of two doubles: with fma each step rounds relative to its own result, so
-// r is good to 2^-52 of itself. Polynomials on |r| ≤ π/4: fdlibm's __kernel_sin and __kernel_cos (Sun Microsystems 1993).
+// For 0 ≤ x < 2^22. x = k · π/2 + r, π/2 as a sum of two doubles: with fma each step rounds relative to its own result,
+// so r is good to 2^-52 of itself. Polynomials on |r| ≤ π/4: fdlibm's __kernel_sin and __kernel_cos (Sun Microsystems
+// 1993).
 void sin_cos(double x, double& sin, double& cos) {
   const double k = round_to_integer(x * 0x1.45f306dc9c883p-1);
   const double r = fma(-k, 0x1.1a62633145c07p-54, fma(-k, 0x1.921fb54442d18p0, x));

@@ -1,7 +1,7 @@
 // Eight fp32 lanes, in three forms with identical bits: AVX2, NEON (two halves of four) and plain C++. The operators of
 // kernels/cpu are written once over it. Intrinsics live here (and, for integer dot products, in simd_int8.h) only.
-// Lane for lane every operation is the IEEE one, so only three things need care: where a multiply and an add are fused (fma()
-// alone does it), the order of horizontal sums (sum()), and what is not IEEE at all (exp()).
+// Lane for lane every operation is the IEEE one, so only three things need care: where a multiply and an add are fused
+// (fma() alone does it), the order of horizontal sums (sum()), and what is not IEEE at all (exp()).
 #pragma once
 
 #include <cstdint>
@@ -55,7 +55,8 @@ inline F32x8 select_less(F32x8 a, F32x8 b, F32x8 x, F32x8 y) {
 }
 // The float whose bits are (bits of a + add) << 23.
 inline F32x8 exponent_from_bits(F32x8 a, int32_t add) {
-  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_castps_si256(a.v), _mm256_set1_epi32(add)), 23))};
+  const __m256i bits = _mm256_add_epi32(_mm256_castps_si256(a.v), _mm256_set1_epi32(add));
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(bits, 23))};
 }
 // ((a0 + a4) + (a2 + a6)) + ((a1 + a5) + (a3 + a7)).
 inline float sum(F32x8 a) {
@@ -103,7 +104,8 @@ struct F32x8 {
     return {vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))), vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4)))};
   }
   static F32x8 load_bf16(const uint16_t* p) {
-    return {vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)), vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4), 16))};
+    return {vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)),
+            vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4), 16))};
   }
   void store(float* p) const {
     vst1q_f32(p, lo);
@@ -145,8 +147,10 @@ inline float max_lane(F32x8 a) {
 }
 inline void transpose(F32x8 (&rows)[kLanes]) {
   const auto four_by_four = [](float32x4_t& a, float32x4_t& b, float32x4_t& c, float32x4_t& d) {
-    const float64x2_t ab_even = vreinterpretq_f64_f32(vtrn1q_f32(a, b)), ab_odd = vreinterpretq_f64_f32(vtrn2q_f32(a, b));
-    const float64x2_t cd_even = vreinterpretq_f64_f32(vtrn1q_f32(c, d)), cd_odd = vreinterpretq_f64_f32(vtrn2q_f32(c, d));
+    const float64x2_t ab_even = vreinterpretq_f64_f32(vtrn1q_f32(a, b));
+    const float64x2_t ab_odd = vreinterpretq_f64_f32(vtrn2q_f32(a, b));
+    const float64x2_t cd_even = vreinterpretq_f64_f32(vtrn1q_f32(c, d));
+    const float64x2_t cd_odd = vreinterpretq_f64_f32(vtrn2q_f32(c, d));
     a = vreinterpretq_f32_f64(vtrn1q_f64(ab_even, cd_even));
     b = vreinterpretq_f32_f64(vtrn1q_f64(ab_odd, cd_odd));
     c = vreinterpretq_f32_f64(vtrn2q_f64(ab_even, cd_even));
@@ -278,8 +282,8 @@ inline void transpose(F32x8 (&rows)[kLanes]) {
 inline F32x8 load_floats(const float* p) { return F32x8::load(p); }
 inline F32x8 load_floats(const int8_t* p) { return F32x8::load_i8(p); }
 
-// The first n lanes from p (1 … 8), `rest` in the others; memory behind them is not touched. So the end of an array takes
-// the same path, and gives the same bits, as its middle.
+// The first n lanes from p (1 … 8), `rest` in the others; memory behind them is not touched. So the end of an array
+// takes the same path, and gives the same bits, as its middle.
 inline F32x8 load_part(const float* p, int n, float rest = 0) {
   if (n >= kLanes) return F32x8::load(p);
   float lanes[kLanes] = {rest, rest, rest, rest, rest, rest, rest, rest};
@@ -293,9 +297,9 @@ inline void store_part(F32x8 a, float* p, int n) {
   for (int i = 0; i < n; ++i) p[i] = lanes[i];
 }
 
-// e^x within 1.01 ulp; exactly 0 below −86.5 (the result would come near the subnormals), so for −∞ too; ∞ above 88.72; NaN stays.
-// x = n·ln 2 + r with |r| ≤ ln 2 / 2 (Cody & Waite 1980, the product n·ln 2 in two parts), e^r by the polynomial of
-// Cephes' expf (Moshier), whose last steps are fused.
+// e^x within 1.01 ulp; exactly 0 below −86.5 (the result would come near the subnormals), so for −∞ too; ∞ above 88.72;
+// NaN stays. x = n·ln 2 + r with |r| ≤ ln 2 / 2 (Cody & Waite 1980, the product n·ln 2 in two parts), e^r by the
+// polynomial of Cephes' expf (Moshier), whose last steps are fused.
 inline F32x8 exp(F32x8 x) {
   const F32x8 low = F32x8::set1(-86.5f);
   const F32x8 y = max(low, min(F32x8::set1(89.0f), x));  // both keep NaN

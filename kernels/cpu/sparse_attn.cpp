@@ -1,6 +1,7 @@
-// Flash attention over tiles of 64 keys. A task is one K/V head and some query rows (token-major, the heads of the group
-// beside each other); it goes through the tiles that any of its tokens wants, converts each once, and updates every row's
-// running softmax. A row sees rows begin … end − 1 of a tile and nothing else enters its sums, so its bits are its own.
+// Flash attention over tiles of 64 keys. A task is one K/V head and some query rows (token-major, the heads of the
+// group beside each other); it goes through the tiles that any of its tokens wants, converts each once, and updates
+// every row's running softmax. A row sees rows begin … end − 1 of a tile and nothing else enters its sums, so its bits
+// are its own.
 #include "kernels/cpu/attention_tile.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/product.h"
@@ -10,7 +11,8 @@ namespace sala::SALA_ISA {
 
 namespace {
 
-// Rows of a task at most: enough to hide the conversion of a tile, few enough that queries, logits and outputs stay in L2.
+// Rows of a task at most: enough to hide the conversion of a tile, few enough that queries, logits and outputs stay in
+// L2.
 constexpr int kMaxRows = 128;
 
 // One tile of one K/V head, as floats.
@@ -89,7 +91,9 @@ void attend(const SparseAttnArgs& args, int g, int row_begin, int row_end, Rows 
   const int n_per_group = args.n_heads / args.n_kv_heads;
   const int first_token = row_begin / n_per_group, last_token = (row_end - 1) / n_per_group;
   const auto row_of = [&](int t) { return t * n_per_group < row_begin ? 0 : t * n_per_group - row_begin; };
-  const auto row_after = [&](int t) { return ((t + 1) * n_per_group < row_end ? (t + 1) * n_per_group : row_end) - row_begin; };
+  const auto row_after = [&](int t) {
+    return ((t + 1) * n_per_group < row_end ? (t + 1) * n_per_group : row_end) - row_begin;
+  };
   // Head-major offset of row r within q and out.
   const auto offset = [&](int r) {
     const int row = row_begin + r;

@@ -1,3 +1,4 @@
+// In the order of Ops.
 #include "kernels/cpu/cpu.h"
 
 #define SALA_TEXT_OF(name) #name
@@ -6,8 +7,9 @@
 namespace sala::SALA_ISA {
 
 const Ops table = {
-    SALA_TEXT(SALA_ISA), "cpu",  embed,          rms_norm,    rope_table,    rope,         swiglu,      sigmoid_gate, add_scaled,
-    quantize_rows,       matmul, lightning_attn, sparse_attn, compress_keys, block_scores, topk_blocks, read_mass,
+    SALA_TEXT(SALA_ISA), "cpu", embed, rms_norm, rope_table, rope, swiglu, sigmoid_gate,
+    add_scaled, quantize_rows, matmul,
+    lightning_attn, sparse_attn, compress_keys, block_scores, topk_blocks, read_mass,
 };
 
 }  // namespace sala::SALA_ISA

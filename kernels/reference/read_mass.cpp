@@ -17,8 +17,9 @@ void read_mass(const ReadMassArgs& args, Stream&) {
         double dot = 0;
         for (int c = 0; c < d; ++c) {
           const int64_t at = int64_t{i} * d + c;
-          const float k = span.k_scales ? static_cast<const int8_t*>(span.k)[at] : static_cast<const float*>(span.k)[at];
-          dot += double{q[c]} * k;
+          const float* floats = static_cast<const float*>(span.k);
+          const int8_t* codes = static_cast<const int8_t*>(span.k);
+          dot += double{q[c]} * (span.k_scales ? codes[at] : floats[at]);
         }
         logits[i] = span.k_scales ? span.k_scales[i] * dot : dot;
         max = std::fmax(max, static_cast<float>(logits[i]));

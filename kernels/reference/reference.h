@@ -1,5 +1,5 @@
-// The operators as their specification: scalar, one loop per index of the formula in kernels/ops.h, sums in double where
-// that makes them plain. Never optimised; the tests hold every other table against it.
+// The operators as their specification: scalar, one loop per index of the formula in kernels/ops.h, sums in double
+// where that makes them plain. Never optimised; the tests hold every other table against it.
 #pragma once
 
 #include "kernels/ops.h"

@@ -1,10 +1,12 @@
+// In the order of Ops.
 #include "kernels/reference/reference.h"
 
 namespace sala::reference {
 
 const Ops table = {
-    "reference", "reference", embed,         rms_norm,    rope_table,  rope,          swiglu,       sigmoid_gate, add_scaled,
-    quantize_rows, matmul,    lightning_attn, sparse_attn, compress_keys, block_scores, topk_blocks, read_mass,
+    "reference", "reference", embed, rms_norm, rope_table, rope, swiglu, sigmoid_gate,
+    add_scaled, quantize_rows, matmul,
+    lightning_attn, sparse_attn, compress_keys, block_scores, topk_blocks, read_mass,
 };
 
 }  // namespace sala::reference

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "kernels/backend.h"
@@ -64,8 +65,8 @@ inline double error_of(const Floats& found, const Floats& expected) {
   return worst / largest;
 }
 
-// run(ops, stream) returns an operator's outputs. Every table must come close to `reference`, whatever the number of threads,
-// and all tables of the family "cpu" must give the same bits. Returns those.
+// run(ops, stream) returns an operator's outputs. Every table must come close to `reference`, whatever the number of
+// threads, and all tables of the family "cpu" must give the same bits. Returns those.
 template <class Run>
 Floats check_tables(Run run, double tolerance) {
   Stream alone(1);
@@ -73,7 +74,7 @@ Floats check_tables(Run run, double tolerance) {
   Floats first;
   for (const Ops* ops : backends()) {
     if (ops == backends().front()) continue;
-    CAPTURE(ops->name);
+    CAPTURE(std::string(ops->name));
     for (int n_threads : {1, 2, 5}) {
       CAPTURE(n_threads);
       Stream stream(n_threads);

@@ -13,7 +13,7 @@ TEST_CASE("tables are listed from plain to best, and complete") {
   CHECK(std::string(list[0]->name) == "reference");
   CHECK(std::string(list[1]->name) == "portable");
   for (const Ops* ops : list) {
-    CAPTURE(ops->name);
+    CAPTURE(std::string(ops->name));
     CHECK(std::string(ops->family) == (ops == list[0] ? "reference" : "cpu"));
     // All entries behind the two names are function pointers; none may be null.
     void* entries[(sizeof(Ops) - offsetof(Ops, embed)) / sizeof(void*)];

@@ -34,8 +34,8 @@ struct Scene {
     ops.block_scores({q.data() + size_t(first) * n_heads * head_dim, q_scale.data() + first, k1.data(),
                       with_k2 ? k2.data() : nullptr, int64_t{n_k1} * head_dim, int64_t{n_k2} * head_dim, n_k1,
                       with_k2 ? n_k2 : 0, causal ? visible_k1.data() + first : nullptr,
-                      causal ? visible_k2.data() + first : nullptr, begin.data(), end.data(), n_blocks, scores.data(), n,
-                      n_heads, n_kv_heads, head_dim},
+                      causal ? visible_k2.data() + first : nullptr, begin.data(), end.data(), n_blocks, scores.data(),
+                      n, n_heads, n_kv_heads, head_dim},
                      stream);
     return scores;
   }
@@ -55,7 +55,9 @@ void check(int n_tokens, int n_heads, int n_kv_heads, int head_dim, int n_k1) {
       const Floats whole = check_tables(run, 2e-6);
       Floats one_by_one;
       Stream stream(1);
-      for (int t = 0; t < n_tokens; ++t) append(one_by_one, scene.run(*backends().back(), stream, causal, with_k2, t, 1));
+      for (int t = 0; t < n_tokens; ++t) {
+        append(one_by_one, scene.run(*backends().back(), stream, causal, with_k2, t, 1));
+      }
       CHECK(same_bits(one_by_one, whole));
     }
   }

@@ -10,8 +10,8 @@ static void check(int n_rows, int kernel, int stride, int n_windows, int head_di
   Random random(n_rows);
   const Floats k = random.numbers(size_t(n_kv_heads) * n_rows * head_dim);
   const auto compress = [&](const Ops& ops, Stream& stream, Floats& out, int first, int n) {
-    ops.compress_keys({k.data(), int64_t{n_rows} * head_dim, n_rows, n_kv_heads, head_dim, kernel, stride, first, n, out.data(),
-                       int64_t{n_windows} * head_dim},
+    ops.compress_keys({k.data(), int64_t{n_rows} * head_dim, n_rows, n_kv_heads, head_dim, kernel, stride, first, n,
+                       out.data(), int64_t{n_windows} * head_dim},
                       stream);
   };
   const auto run = [&](const Ops& ops, Stream& stream) {

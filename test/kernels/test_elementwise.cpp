@@ -57,7 +57,7 @@ TEST_CASE("an element's bits do not depend on its place") {
   const Floats gate = random.numbers(40, 5), up = random.numbers(40);
   Stream stream(1);
   for (const Ops* ops : backends()) {
-    CAPTURE(ops->name);
+    CAPTURE(std::string(ops->name));
     Floats whole = poisoned(40), single = poisoned(40);
     ops->swiglu({gate.data(), up.data(), whole.data(), 40}, stream);
     for (int i = 0; i < 40; ++i) ops->swiglu({&gate[i], &up[i], &single[i], 1}, stream);

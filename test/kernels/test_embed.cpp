@@ -26,7 +26,7 @@ TEST_CASE("embed reads every form exactly") {
         for (int c = 0; c < hidden_size; ++c) expected.push_back(scale * value(id, size_t(id) * hidden_size + c));
       }
       for (const Ops* ops : backends()) {
-        CAPTURE(ops->name);
+        CAPTURE(std::string(ops->name));
         Stream stream(2);
         Floats out = poisoned(expected.size());
         ops->embed({&table, ids.data(), out.data(), static_cast<int>(ids.size()), scale}, stream);

@@ -12,7 +12,8 @@ struct Sequence {
   float scale;
 
   Sequence(int n_tokens, int n_heads, int n_kv_heads, int head_dim)
-      : n_tokens(n_tokens), n_heads(n_heads), n_kv_heads(n_kv_heads), head_dim(head_dim), scale(1 / std::sqrt(float(head_dim))) {
+      : n_tokens(n_tokens), n_heads(n_heads), n_kv_heads(n_kv_heads), head_dim(head_dim),
+        scale(1 / std::sqrt(float(head_dim))) {
     Random random(n_tokens * 1000 + head_dim);
     q = random.numbers(size_t(n_tokens) * n_heads * head_dim);
     k = random.numbers(size_t(n_tokens) * n_kv_heads * head_dim);
@@ -31,8 +32,8 @@ struct Sequence {
     int t = 0;
     for (int n : calls) {
       const size_t at = size_t(t) * n_heads * head_dim, kv_at = size_t(t) * n_kv_heads * head_dim;
-      ops.lightning_attn({q.data() + at, k.data() + kv_at, v.data() + kv_at, log_decay.data(), &state, out.data() + at, n,
-                          n_heads, n_kv_heads, head_dim, scale},
+      ops.lightning_attn({q.data() + at, k.data() + kv_at, v.data() + kv_at, log_decay.data(), &state, out.data() + at,
+                          n, n_heads, n_kv_heads, head_dim, scale},
                          stream);
       t += n;
     }
@@ -111,7 +112,7 @@ TEST_CASE("every table gives the same bits token by token") {
   const Sequence sequence(70, 2, 2, 32);
   Stream stream(1);
   for (const Ops* ops : backends()) {
-    CAPTURE(ops->name);
+    CAPTURE(std::string(ops->name));
     CHECK(same_bits(sequence.run(*ops, stream, std::vector<int>(70, 1)), sequence.run(*ops, stream, {70})));
   }
 }

@@ -17,11 +17,13 @@ static void check(int n_rows, const std::vector<int>& span_rows, int head_dim, b
     scales.push_back(random.numbers(n, 0.02f));
     codes.emplace_back();
     for (int i = 0; i < n * head_dim; ++i) codes.back().push_back(static_cast<int8_t>(random.below(256) - 128));
-    spans.push_back(int8 ? ReadSpan{codes.back().data(), scales.back().data(), n} : ReadSpan{keys.back().data(), nullptr, n});
+    spans.push_back(int8 ? ReadSpan{codes.back().data(), scales.back().data(), n}
+                         : ReadSpan{keys.back().data(), nullptr, n});
   }
   const auto read = [&](const Ops& ops, Stream& stream, int first, int n) {
     Floats max = poisoned(size_t(n) * n_spans), sum = max;
-    ops.read_mass({q.data() + size_t(first) * head_dim, spans.data(), max.data(), sum.data(), n, n_spans, head_dim}, stream);
+    const float* rows = q.data() + size_t(first) * head_dim;
+    ops.read_mass({rows, spans.data(), max.data(), sum.data(), n, n_spans, head_dim}, stream);
     append(max, sum);
     return max;
   };

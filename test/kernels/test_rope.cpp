@@ -19,7 +19,7 @@ static void check_table(int64_t first_position, int n_tokens, int head_dim, floa
   Floats expected_cos, expected_sin;
   for (int t = 0; t < n_tokens; ++t) expected_row(first_position + t, head_dim, theta, expected_cos, expected_sin);
   for (const Ops* ops : backends()) {
-    CAPTURE(ops->name);
+    CAPTURE(std::string(ops->name));
     Stream stream(2);
     Floats cos = poisoned(expected_cos.size()), sin = cos;
     ops->rope_table({first_position, n_tokens, head_dim, theta, cos.data(), sin.data()}, stream);

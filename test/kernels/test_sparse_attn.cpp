@@ -48,7 +48,8 @@ struct Span {
   }
 };
 
-// A tail of n_tokens after `before` earlier rows of its own sequence, over two segments of which the second hides its header.
+// A tail of n_tokens after `before` earlier rows of its own sequence, over two segments of which the second hides its
+// header.
 struct Scene {
   int before, n_tokens, n_heads, head_dim;
   Span first, second, own;
@@ -66,15 +67,17 @@ struct Scene {
   // Tiles as a call sees them that ends with token `end`.
   std::vector<KvTile> tiles(bool int8, int end) const {
     std::vector<KvTile> list = first.tiles(int8, first.n_rows, -1);
-    for (const KvTile& tile : second.tiles(int8, second.n_rows, -1, 70)) list.push_back(tile);  // one tile is all header
+    // Of this one the first tile is all header.
+    for (const KvTile& tile : second.tiles(int8, second.n_rows, -1, 70)) list.push_back(tile);
     for (const KvTile& tile : own.tiles(false, before + end, 0)) list.push_back(tile);
     return list;
   }
 
-  // Runs tokens begin … end − 1 in one call.
-  Floats run(const Ops& ops, Stream& stream, bool int8, int begin, int end, const std::vector<int32_t>* selected = nullptr,
-             int width = 0) const {
-    const std::vector<KvTile> list = tiles(int8, end);
+  // Runs tokens begin … end − 1 in one call. Selections may name any tile of the whole sequence, so with one all tiles
+  // are there and causality alone hides the later ones.
+  Floats run(const Ops& ops, Stream& stream, bool int8, int begin, int end,
+             const std::vector<int32_t>* selected = nullptr, int width = 0) const {
+    const std::vector<KvTile> list = tiles(int8, selected ? n_tokens : end);
     const size_t row = size_t(n_heads) * head_dim;
     Floats out = poisoned(size_t(end - begin) * row);
     ops.sparse_attn({q.data() + begin * row, q_scale.data() + begin, list.data(), static_cast<int>(list.size()),
@@ -154,23 +157,7 @@ TEST_CASE("sparse_attn over selected tiles") {
     const Floats whole = check_tables(run, 2e-6);
     Stream stream(2);
     for (const auto& calls : {std::vector<int>{89, 1}, random_calls(n_tokens, 3)}) {
-      // Lists may name tiles that an earlier call does not have yet; those are beyond its tokens, and its tiles are many
-      // enough only at the end. So all calls get all tiles, which causality hides.
-      Floats out;
-      int t = 0;
-      const std::vector<KvTile> tiles = scene.tiles(int8, n_tokens);
-      for (int n : calls) {
-        const size_t row = size_t(scene.n_heads) * scene.head_dim;
-        Floats part = poisoned(n * row);
-        backends().back()->sparse_attn(
-            {scene.q.data() + t * row, scene.q_scale.data() + t, tiles.data(), n_tiles,
-             selected.data() + size_t(t) * kKvHeads * width, width, scene.before + t, part.data(), n, scene.n_heads, kKvHeads,
-             scene.head_dim},
-            stream);
-        append(out, part);
-        t += n;
-      }
-      CHECK(same_bits(out, whole));
+      CHECK(same_bits(scene.run_in_calls(*backends().back(), stream, int8, calls, &selected, width), whole));
     }
   }
 }
@@ -185,7 +172,7 @@ TEST_CASE("selecting all tiles is selecting none") {
   }
   Stream stream(2);
   for (const Ops* ops : backends()) {
-    CAPTURE(ops->name);
+    CAPTURE(std::string(ops->name));
     CHECK(same_bits(scene.run(*ops, stream, true, 0, 50, &all, n_tiles + 1), scene.run(*ops, stream, true, 0, 50)));
   }
 }
@@ -196,7 +183,7 @@ TEST_CASE("a row that sees nothing gives 0; one that sees one key gives its valu
   Random random(1);
   const Floats q = random.numbers(4 * 2 * 16, 100), q_scale(4, 1.0f);
   for (const Ops* ops : backends()) {
-    CAPTURE(ops->name);
+    CAPTURE(std::string(ops->name));
     Stream stream(2);
     Floats out = poisoned(q.size());
     ops->sparse_attn({q.data(), q_scale.data(), tiles.data(), 1, nullptr, 0, 0, out.data(), 4, 2, 2, 16}, stream);

@@ -7,13 +7,15 @@ using namespace sala;
 using Indices = std::vector<int32_t>;
 
 // Every table, for rows that all have the same expected choice by construction or by sorting.
-static void check(const Floats& scores, int n_rows, int n_blocks, int k, const Indices* n_valid, const Indices& expected) {
+static void check(const Floats& scores, int n_rows, int n_blocks, int k, const Indices* n_valid,
+                  const Indices& expected) {
   for (const Ops* ops : backends()) {
-    CAPTURE(ops->name);
+    CAPTURE(std::string(ops->name));
     for (int n_threads : {1, 3}) {
       Stream stream(n_threads);
       Indices selected(size_t(n_rows) * k, -77);
-      ops->topk_blocks({scores.data(), n_valid ? n_valid->data() : nullptr, selected.data(), n_rows, n_blocks, k}, stream);
+      const int32_t* valid = n_valid ? n_valid->data() : nullptr;
+      ops->topk_blocks({scores.data(), valid, selected.data(), n_rows, n_blocks, k}, stream);
       CHECK(selected == expected);
     }
   }
@@ -50,7 +52,8 @@ TEST_CASE("topk_blocks against sorting, with few distinct scores and with many")
           Indices order(n_valid.back());
           std::iota(order.begin(), order.end(), 0);
           const float* row = scores.data() + size_t(r) * n_blocks;
-          std::sort(order.begin(), order.end(), [&](int a, int b) { return row[a] != row[b] ? row[a] > row[b] : a < b; });
+          const auto better = [&](int a, int b) { return row[a] != row[b] ? row[a] > row[b] : a < b; };
+          std::sort(order.begin(), order.end(), better);
           order.resize(std::min<size_t>(order.size(), k));
           std::sort(order.begin(), order.end());
           order.resize(k, -1);

@@ -1,0 +1,110 @@
+// The bits that the family "cpu" gives on every machine and with every compiler, as hashes of one run of each operator.
+// A hash that changes means that stored segments no longer equal fresh ones: the numerics revision (design section 4)
+// has to be raised with it.
+#include "test/kernels/support.h"
+
+using namespace sala;
+
+// FNV-1a over the bytes, little-endian machines only.
+static uint64_t hash_of(const Floats& x) {
+  uint64_t hash = 0xCBF29CE484222325u;
+  const auto* bytes = reinterpret_cast<const uint8_t*>(x.data());
+  for (size_t i = 0; i < x.size() * sizeof(float); ++i) hash = (hash ^ bytes[i]) * 0x100000001B3u;
+  return hash;
+}
+
+template <class Run>
+static void check(uint64_t expected, Run run) {
+  Stream stream(2);
+  for (const Ops* ops : backends()) {
+    if (ops == backends().front()) continue;
+    CAPTURE(std::string(ops->name));
+    CHECK(hash_of(run(*ops, stream)) == expected);
+  }
+}
+
+TEST_CASE("norms and elementwise") {
+  Random random(1);
+  const Floats x = random.numbers(3 * 100, 30), y = random.numbers(3 * 100), weight = random.numbers(100);
+  check(0xD2224C71F329F958, [&](const Ops& ops, Stream& stream) {
+    Floats normed(300), gated(300), closed = y, added = x;
+    ops.rms_norm({x.data(), weight.data(), normed.data(), 3, 100, 1e-6f}, stream);
+    ops.swiglu({x.data(), y.data(), gated.data(), 300}, stream);
+    ops.sigmoid_gate({closed.data(), x.data(), 300}, stream);
+    ops.add_scaled({added.data(), y.data(), 0.3f, 300}, stream);
+    for (const Floats* part : {&gated, &closed, &added}) append(normed, *part);
+    return normed;
+  });
+}
+
+TEST_CASE("rotation") {
+  Random random(2);
+  const Floats x = random.numbers(100 * 2 * 64);
+  check(0x8C9248BB4D1CC9E9, [&](const Ops& ops, Stream& stream) {
+    Floats cos(100 * 32), sin = cos, rotated = x;
+    ops.rope_table({1048000, 100, 64, 1e6f, cos.data(), sin.data()}, stream);
+    ops.rope({rotated.data(), cos.data(), sin.data(), 100, 2, 64}, stream);
+    append(rotated, cos);
+    append(rotated, sin);
+    return rotated;
+  });
+}
+
+TEST_CASE("lightning_attn") {
+  Random random(3);
+  const Floats q = random.numbers(100 * 4 * 64), k = random.numbers(100 * 2 * 64), v = random.numbers(100 * 2 * 64);
+  const Floats log_decay = {-0.8408964f, -0.25f, -0.015625f, -0.00390625f};
+  check(0x8057E506FB14C068, [&](const Ops& ops, Stream& stream) {
+    Floats s(4 * 64 * 64), k_rows(2 * 64 * 64), v_rows = k_rows, out(q.size());
+    LightningState state{s.data(), k_rows.data(), v_rows.data(), 0};
+    ops.lightning_attn({q.data(), k.data(), v.data(), log_decay.data(), &state, out.data(), 100, 4, 2, 64, 0.125f},
+                       stream);
+    append(out, s);
+    return out;
+  });
+}
+
+TEST_CASE("attention and selection") {
+  Random random(4);
+  constexpr int kRows = 300, kHeads = 4, kTokens = 20, kDim = 64;
+  std::vector<int8_t> k8(kRows * kDim), v8 = k8;
+  for (size_t i = 0; i < k8.size(); ++i) {
+    k8[i] = static_cast<int8_t>(random.below(255) - 127);
+    v8[i] = static_cast<int8_t>(random.below(255) - 127);
+  }
+  Floats scales = random.numbers(kRows, 0.005f);
+  for (float& x : scales) x += 0.02f;
+  const Floats keys = random.numbers(kRows * kDim), q = random.numbers(kTokens * kHeads * kDim);
+  const Floats q_scale(kTokens, 0.125f);
+  std::vector<KvTile> tiles;
+  for (int row = 0; row < kRows; row += kKvTile) {
+    tiles.push_back({k8.data() + row * kDim, v8.data() + row * kDim, scales.data() + row, scales.data() + row,
+                     kRows * kDim, kRows, std::min(kKvTile, kRows - row), row == 0 ? 5 : 0, row});
+  }
+  check(0x96993FB67655CFFB, [&](const Ops& ops, Stream& stream) {
+    Floats out(q.size());
+    ops.sparse_attn({q.data(), q_scale.data(), tiles.data(), static_cast<int>(tiles.size()), nullptr, 0,
+                     kRows - kTokens, out.data(), kTokens, kHeads, 1, kDim},
+                    stream);
+    return out;
+  });
+  check(0xB0E0A6ED5138D231, [&](const Ops& ops, Stream& stream) {
+    constexpr int kWindows = (kRows - 32) / 16 + 1;
+    Floats windows(kWindows * kDim), scores(kTokens * 2);
+    ops.compress_keys(
+        {keys.data(), kRows * kDim, kRows, 1, kDim, 32, 16, 0, kWindows, windows.data(), kWindows * kDim}, stream);
+    const int32_t begin[] = {0, 7}, end[] = {9, kWindows};
+    ops.block_scores({q.data(), q_scale.data(), windows.data(), nullptr, kWindows * kDim, 0, kWindows, 0, nullptr,
+                      nullptr, begin, end, 2, scores.data(), kTokens, kHeads, 1, kDim},
+                     stream);
+    append(windows, scores);
+    return windows;
+  });
+  check(0xD4D6A0C21FE260E3, [&](const Ops& ops, Stream& stream) {
+    const ReadSpan span{k8.data(), scales.data(), kRows};
+    Floats max(kTokens), sum(kTokens);
+    ops.read_mass({q.data(), &span, max.data(), sum.data(), kTokens, 1, kDim}, stream);
+    append(max, sum);
+    return max;
+  });
+}
