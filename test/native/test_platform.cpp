@@ -136,7 +136,7 @@ TEST_CASE("ensure_folder makes what is missing, for the owner only") {
   TemporaryFolder folder;
   ensure_folder(folder / "a/b");
   ensure_folder(folder / "a/b");
-  struct stat status {};
+  struct stat status{};
   REQUIRE(::stat((folder / "a").c_str(), &status) == 0);
   CHECK((status.st_mode & 0777) == 0700);
   write_text(folder / "file", "");

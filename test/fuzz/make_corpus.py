@@ -1,0 +1,70 @@
+"""Makes corpus/config and corpus/safetensors: small inputs that reach every branch of the two parsers, right and wrong.
+
+Standard library only; the same bytes on every run: python3 make_corpus.py
+"""
+
+import json
+import os
+import struct
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+FIXTURES = os.path.join(HERE, "..", "fixtures")
+
+
+def write(folder, name, data):
+    os.makedirs(os.path.join(HERE, "corpus", folder), exist_ok=True)
+    with open(os.path.join(HERE, "corpus", folder, name), "wb") as file:
+        file.write(data)
+
+
+def config(name):
+    with open(os.path.join(FIXTURES, name, "config.json"), encoding="utf-8") as file:
+        return json.load(file)
+
+
+def compact(value):
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def make_configs():
+    nine_b, tiny = config("nine-b"), config("tiny")
+    gptq = tiny.pop("quantization_config")
+    write("config", "nine-b", compact(nine_b))
+    write("config", "tiny", compact({**tiny, "quantization_config": gptq}))
+    write("config", "quantize-beside", compact(tiny) + b"\0" + compact({**gptq, "checkpoint_format": "gptq_v2"}))
+    write("config", "layerwise-14-heads", compact({**nine_b, "lightning_layerwise_decay": True, "lightning_nh": 14, "lightning_nkv": 7}))
+    write("config", "wrong-mixer", compact({**nine_b, "mixer_types": ["mamba"] * 4}))
+    write("config", "huge", compact({**nine_b, "hidden_size": 2**64 - 1}))
+    write("config", "twice", b'{"hidden_size":1,"hidden_size":2}')
+    write("config", "deep", b"[" * 100)
+    write("config", "not-utf8", b'{"model_type":"\xff"}')
+    write("config", "empty", b"")
+
+
+def image(header, data=b"", length=None):
+    text = header if isinstance(header, bytes) else compact(header)
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def make_safetensors():
+    def tensor(dtype, shape, begin, end):
+        return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+    two = {"__metadata__": {"format": "pt"}, "a": tensor("F32", [2, 3], 0, 24), "b": tensor("I8", [5], 24, 29)}
+    write("safetensors", "two", image(two, bytes(29)))
+    write("safetensors", "padded", image(compact(two) + b"   ", bytes(29)))
+    write("safetensors", "scalar", image({"s": tensor("F64", [], 0, 8)}, bytes(8)))
+    write("safetensors", "empty-tensor", image({"e": tensor("BF16", [0, 7], 0, 0)}))
+    write("safetensors", "no-tensors", image({}))
+    write("safetensors", "overlap", image({"a": tensor("U8", [4], 0, 4), "b": tensor("U8", [4], 2, 6)}, bytes(6)))
+    write("safetensors", "hole", image({"a": tensor("U8", [4], 0, 4), "b": tensor("U8", [4], 5, 9)}, bytes(9)))
+    write("safetensors", "wraps", image({"a": tensor("U8", [2**16] * 4, 0, 0)}))
+    write("safetensors", "long-header", image({}, length=2**64 - 1))
+    write("safetensors", "cut", image(two, bytes(20)))
+    write("safetensors", "twice", image(b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{}}', b"1"))
+    write("safetensors", "short", b"\1\2\3")
+
+
+if __name__ == "__main__":
+    make_configs()
+    make_safetensors()
