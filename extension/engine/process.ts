@@ -3,7 +3,7 @@
 
 import { loadAddon } from './addon';
 import { runEngine } from './lifecycle';
-import { loadCore } from './session';
+import { loadCore } from './core';
 
 void runEngine(process.argv.slice(2), async (options) => {
   const core = await loadCore(options);

@@ -1,0 +1,359 @@
+// One question, from words to an answer with sources: exact search, reading what matters first, read, focus, decode, and what can be
+// checked about the answer afterwards. The order of these steps is design section 6; each step's substance lies beside this file.
+
+import type { ClientSessionOver } from '../client-session';
+import type { Core } from '../core';
+import { withCancel } from '../cancel';
+import { EngineError, toEngineError } from '../errors';
+import { Indexer } from '../indexer';
+import * as messages from '../messages';
+import type { FileRecord, Segment } from '../root-index';
+import { compileGlobs } from '../workspace/filter';
+import { focusOn, memorySegments, readShares, type Accepts, type RankedSegment } from './focus';
+import { answerNames, componentsOf, markAnswer, questionIdentifiers, questionPaths } from './identifiers';
+import { missingSentence } from './missing';
+import { chatTurn, readTurn } from './prompt';
+import { RepetitionGuard } from './repetition';
+import { toSources, type RankedRange } from './sources';
+import { StreamDecoder } from './stream-decoder';
+import { usageAnswer, usageQuestion } from './usage';
+
+const defaultWaitSeconds = 45;
+/** Longest answer. */
+const maxNewTokens = 512;
+/** A question that leaves less than this for its answer is refused. */
+const leastNewTokens = 64;
+/** Text of the selection and the open file's path in the tail. */
+const maxAttachmentTokens = 400;
+/** Earlier turns are run again: so many seconds of them at most. */
+const historySeconds = 2;
+const leastHistoryTokens = 256;
+/** So many files are cut for a question while the workspace is not in, and so many of their segments read. */
+const candidateFiles = 48;
+const candidateSegments = 32;
+/** A segment with less of the question's attention is no source. */
+const leastShare = 0.01;
+
+export async function answer(session: ClientSessionOver, params: messages.AskParams, signal: AbortSignal): Promise<messages.AskResult> {
+  return new Answer(session, params, signal).run();
+}
+
+interface Names {
+  readonly identifiers: readonly string[];
+  readonly present: readonly string[];
+  readonly missing: readonly string[];
+  /** What is said of the missing ones; '' if there are none. */
+  readonly sentence: string;
+}
+
+class Answer {
+  private readonly core: Core;
+  private readonly accepts: Accepts;
+  private readonly begin = performance.now();
+  private ingested = this.begin;
+  private read = this.begin;
+  private firstToken: number | undefined;
+  private text = '';
+  private nTokens = 0;
+  private decodeSeconds = 0;
+
+  constructor(
+    private readonly session: ClientSessionOver,
+    private readonly params: messages.AskParams,
+    private readonly signal: AbortSignal,
+  ) {
+    this.core = session.core;
+    const inScope = params.scope === undefined ? undefined : compileGlobs(params.scope);
+    this.accepts = ({ root, path }) =>
+      (params.roots === undefined || params.roots.includes(root)) && (inScope === undefined || inScope(path) !== undefined);
+  }
+
+  async run(): Promise<messages.AskResult> {
+    const { question } = this.params;
+    try {
+      await this.session.refresh();
+      this.phase('searching');
+      const names = await this.lookUp();
+      await this.readWhatMatters();
+      this.ingested = performance.now();
+      if (names.present.length === 0 && names.missing.length > 0) return await this.nowhere(names);
+
+      this.phase('focusing');
+      const segments = memorySegments(this.core, this.session.roots, this.accepts);
+      const turn = readTurn(this.core.model, this.core.tokenizer, { question, history: this.params.history ?? [] });
+      const ranked = await readShares(this.core, segments, turn, 'prefill', this.signal);
+      this.read = performance.now();
+      const uncertain = ranked.length > 0 && (ranked[0]?.share ?? 0) < this.core.model.sala.read.uncertain_below;
+      const sources = toSources(ranked.slice(0, 64).map(rankedRange), { minShare: leastShare });
+      const about = { sources, uncertain, missing: names.missing };
+      this.session.notify(messages.askSources, { id: this.params.id, ...about });
+
+      const used = names.missing.length === 0 ? usageQuestion(question, names.identifiers) : undefined;
+      if (used !== undefined) {
+        const word = componentsOf(used).at(-1) ?? used;
+        const { places } = await this.session.search.findWord(word, { accepts: this.accepts, signal: this.signal });
+        this.say(usageAnswer(word, places, sources));
+        return await this.result('end', about);
+      }
+      if (names.sentence !== '') this.say(`${names.sentence}\n\n`);
+      const stop = this.params.exact ? await this.decodeExactly() : await this.focusAndDecode(ranked);
+      return await this.result(stop, about);
+    } catch (thrown) {
+      const error = toEngineError(thrown);
+      if (error.code !== 'cancelled' && !this.signal.aborted) throw error;
+      return this.result('cancelled', { sources: [], uncertain: false, missing: [] });
+    }
+  }
+
+  private phase(phase: messages.AskPhase): void {
+    this.session.notify(messages.askPhase, { id: this.params.id, phase, coverage: Indexer.total(this.session.roots) });
+  }
+
+  private say(text: string): void {
+    if (text === '') return;
+    this.firstToken ??= performance.now();
+    this.text += text;
+    this.session.notify(messages.askText, { id: this.params.id, text });
+  }
+
+  // ---- words --------------------------------------------------------------------------------------------------------------
+
+  /** Which names and paths of the question are in the workspace, by exact search over all files, read or not. */
+  private async lookUp(): Promise<Names> {
+    const { search } = this.session;
+    const options = { accepts: this.accepts, signal: this.signal };
+    const identifiers = questionIdentifiers(this.params.question);
+    const { found, complete } = await search.occurring(identifiers.flatMap(componentsOf), options);
+    const isThere = (name: string): boolean => componentsOf(name).every((part) => found.has(part));
+    const missingNames = identifiers.filter((name) => !isThere(name));
+    const paths = questionPaths(this.params.question);
+    const missingPaths = paths.filter((path) => search.resolvePath(path).length === 0);
+    const similar = await Promise.all(
+      missingNames.map(async (name) => ({ name, similar: await search.similarWords(componentsOf(name).at(-1) ?? name, options) })),
+    );
+    return {
+      identifiers,
+      present: [...identifiers.filter(isThere), ...paths.filter((path) => !missingPaths.includes(path))],
+      missing: [...missingNames, ...missingPaths],
+      sentence: missingSentence(similar, { paths: missingPaths, complete }),
+    };
+  }
+
+  // ---- reading ------------------------------------------------------------------------------------------------------------
+
+  /** Until the workspace is in, the question decides what is read next. */
+  private async readWhatMatters(): Promise<void> {
+    const { indexer } = this.core;
+    if (this.params.wait === 'full') {
+      this.phase('reading');
+      indexer.setReading(this, true);
+      try {
+        await indexer.readAll(Infinity, this.signal);
+      } finally {
+        indexer.setReading(this, false);
+      }
+      return;
+    }
+    if (indexer.idle) return;
+    const deadline = this.begin + (this.params.wait ?? defaultWaitSeconds) * 1000;
+    const wanted = await this.matchingSegments(deadline);
+    if (wanted.length === 0) return;
+    this.phase('reading');
+    await indexer.readFirst(wanted, deadline, this.signal);
+  }
+
+  /** Segments that share the question's words and are not in memory, best first. */
+  private async matchingSegments(deadline: number): Promise<{ record: FileRecord; segment: Segment }[]> {
+    const { search, roots } = this.session;
+    const left = (): number => deadline - performance.now();
+    const options = { accepts: this.accepts, signal: this.signal };
+    const files = await search.rankFiles(this.params.question, { ...options, budgetMs: Math.max(1, left() / 3) });
+    const records: FileRecord[] = [];
+    const half = performance.now() + left() / 2;
+    for (const { root, path } of files.slice(0, candidateFiles)) {
+      if (performance.now() > half || this.signal.aborted) break;
+      const record = roots.find((r) => r.dir === root)?.records.get(path);
+      if (!record) continue;
+      await this.core.indexer.prepare(record);
+      if (record.next ?? record.current) records.push(record);
+    }
+    const segmentsOf = (record: FileRecord): readonly Segment[] => (record.next ?? record.current)?.segments ?? [];
+    const best = await search.rankSegments(
+      this.params.question,
+      records.map((record) => ({
+        root: record.root.dir,
+        path: record.path,
+        segments: segmentsOf(record).map(({ startLine, endLine }) => ({ start_line: startLine, end_line: endLine })),
+      })),
+      options,
+    );
+    const byFile = new Map(records.map((record) => [`${record.root.dir}\0${record.path}`, record]));
+    return best.slice(0, candidateSegments).flatMap(({ root, path, segmentIndex }) => {
+      const record = byFile.get(`${root}\0${path}`);
+      const segment = record && segmentsOf(record)[segmentIndex];
+      return record && segment && this.core.memory.handleOf(segment.key) === undefined ? [{ record, segment }] : [];
+    });
+  }
+
+  // ---- answering ----------------------------------------------------------------------------------------------------------
+
+  /** Nothing that the question names is anywhere: said so, and nothing invented. */
+  private async nowhere({ missing, sentence }: Names): Promise<messages.AskResult> {
+    this.read = performance.now();
+    const about = { sources: [], uncertain: true, missing };
+    this.session.notify(messages.askSources, { id: this.params.id, ...about });
+    this.say(sentence);
+    return this.result('end', about);
+  }
+
+  private async focusAndDecode(ranked: readonly RankedSegment[]): Promise<messages.StopReason> {
+    const { sala } = this.core.model;
+    const focus = this.params.focus ?? this.session.current.focusSegments ?? sala.focus.segments;
+    const inView = focus === 'all' ? ranked : ranked.slice(0, focus);
+    const { view, hidden } = focusOn(inView, sala.focus.headers);
+    const tail = this.core.native.createTail({
+      view,
+      hidden,
+      startsFrom: sala.tail_starts_from,
+      denseScopeTokens: sala.dense_scope_tokens,
+      maxTokens: sala.tail_tokens,
+    });
+    try {
+      return await this.prefillAndDecode(tail, this.promptTokens(sala.tail_tokens - this.core.prefix.length));
+    } catch (thrown) {
+      const error = toEngineError(thrown);
+      // A damaged file of the store was set aside: its segments are read again next time.
+      if (error.code === 'store_invalid') for (const { record } of inView) record.root.reread(record);
+      throw error;
+    } finally {
+      this.core.native.releaseTail(tail);
+    }
+  }
+
+  /** P, all segments of the scope and the turn as one sequence: what composed answers are measured against. Slow. */
+  private async decodeExactly(): Promise<messages.StopReason> {
+    const parts: Int32Array[] = [this.core.prefix];
+    for (const root of this.session.roots) {
+      for (const record of root.admitted()) {
+        if (this.accepts({ root: root.dir, path: record.path })) parts.push(...(await root.tokens(record)));
+      }
+    }
+    const prompt = this.promptTokens(this.core.model.sala.tail_tokens);
+    parts.push(prompt);
+    const tokens = Int32Array.from(parts.flatMap((part) => Array.from(part)));
+    const tail = this.core.native.createExactTail(tokens.length, tokens.length + maxNewTokens);
+    try {
+      return await this.prefillAndDecode(tail, tokens);
+    } finally {
+      this.core.native.releaseTail(tail);
+    }
+  }
+
+  /** The conversation as far as it fits. Throws `context_full` where not even the question does. */
+  private promptTokens(room: number): Int32Array {
+    const { question, history = [], attachment, activeFile } = this.params;
+    const rate = this.core.indexer.tokensPerSecond;
+    const historyTokens = Math.max(leastHistoryTokens, Math.floor(rate * historySeconds));
+    for (let first = 0; ; first++) {
+      const turns = history.slice(first);
+      const { tokens, historyLength } = chatTurn(this.core.model, this.core.tokenizer, {
+        question,
+        history: turns,
+        ...(attachment && { attachment }),
+        ...(activeFile && { activePath: activeFile.path }),
+        maxAttachmentTokens,
+      });
+      const fits = tokens.length + leastNewTokens <= room && historyLength <= historyTokens;
+      if (fits) return tokens;
+      if (turns.length > 0) continue;
+      if (tokens.length + leastNewTokens <= room) return tokens;
+      throw new EngineError(
+        'context_full',
+        `expected a question of at most ${room - leastNewTokens} tokens with what is attached, found ${tokens.length}`,
+      );
+    }
+  }
+
+  private async prefillAndDecode(tail: number, tokens: Int32Array): Promise<messages.StopReason> {
+    const { native, model, tokenizer } = this.core;
+    await withCancel(native.prefill(tail, tokens, { priority: 'prefill' }), this.signal);
+    this.phase('answering');
+    const stopIds = new Set(native.info.eosTokenIds);
+    for (const special of model.sala.fim?.stop ?? []) stopIds.add(tokenizer.idOf(special));
+    const decoder = new StreamDecoder(tokenizer);
+    const repetition = new RepetitionGuard();
+    const most = Math.min(this.params.maxTokens ?? maxNewTokens, maxNewTokens, model.sala.tail_tokens);
+    const began = performance.now();
+    const job = native.decode(tail, {
+      priority: 'decode',
+      maxTokens: most,
+      stopIds: Int32Array.from(stopIds),
+      onToken: (id) => {
+        if (stopIds.has(id) || repetition.stopped || this.signal.aborted) return;
+        this.nTokens++;
+        this.decodeSeconds = (performance.now() - began) / 1000;
+        this.say(decoder.push(id));
+        if (repetition.push(id)) job.cancel();
+      },
+    });
+    let stop: messages.StopReason;
+    try {
+      const result = await withCancel(job, this.signal);
+      stop = result.stop === 'stop_id' ? 'end' : result.stop;
+    } catch (error) {
+      if (toEngineError(error).code !== 'cancelled') throw error;
+      stop = repetition.stopped ? 'repetition' : 'cancelled';
+    }
+    this.say(decoder.end());
+    return stop;
+  }
+
+  /** What can be checked of the answer: its names against the workspace, its paths against the sources. */
+  private async marked(sources: readonly messages.Source[]): Promise<{ answer: string; marks: readonly messages.AnswerMark[] }> {
+    const { search } = this.session;
+    const { words } = answerNames(this.text);
+    const { found, complete } = await search.occurring(words, { accepts: this.accepts, first: sources });
+    const asked = questionIdentifiers(this.params.question).flatMap(componentsOf).at(-1);
+    const { places } = asked === undefined ? { places: [] } : await search.findWord(asked, { accepts: this.accepts, limit: 200 });
+    return markAnswer(this.text, {
+      // Where a file could not be searched, an absent word is only probably absent.
+      occurs: (word) => !complete || found.has(word),
+      resolve: (mention) => search.resolvePath(mention),
+      sources,
+      asked: questionPaths(this.params.question),
+      lineOf: ({ root, path }) => {
+        const inFile = places.filter((place) => place.root === root && place.path === path);
+        const source = sources.find((candidate) => candidate.root === root && candidate.path === path);
+        const near = inFile.find(({ line }) => source && line >= source.start_line && line <= source.end_line);
+        return (near ?? inFile[0])?.line;
+      },
+    });
+  }
+
+  private async result(
+    stop: messages.StopReason,
+    about: Pick<messages.AskResult, 'sources' | 'uncertain' | 'missing'>,
+  ): Promise<messages.AskResult> {
+    const end = performance.now();
+    const seconds = (from: number, to: number): number => Math.max(0, Math.round(to - from)) / 1000;
+    const { answer, marks } = await this.marked(about.sources);
+    return {
+      ...about,
+      answer,
+      marks,
+      stop,
+      coverage: Indexer.total(this.session.roots),
+      timings: {
+        ingest_s: seconds(this.begin, this.ingested),
+        read_s: seconds(this.ingested, this.read),
+        first_token_s: seconds(this.ingested, this.firstToken ?? end),
+        tokens_per_s: this.decodeSeconds > 0 ? Math.round((10 * this.nTokens) / this.decodeSeconds) / 10 : 0,
+        tokens: this.nTokens,
+      },
+    };
+  }
+}
+
+function rankedRange({ record, segment, share }: RankedSegment): RankedRange {
+  return { root: record.root.dir, path: record.path, start_line: segment.startLine, end_line: segment.endLine, share };
+}

@@ -1,0 +1,301 @@
+// One client's view of the engine: its roots, settings, documents and requests. Everything that is shared is core.ts's.
+
+import { lstat } from 'node:fs/promises';
+import path from 'node:path';
+import { answer } from './chat/answer';
+import { Completer } from './completion/complete';
+import type { Core } from './core';
+import { EngineError, toEngineError } from './errors';
+import { Indexer } from './indexer';
+import * as messages from './messages';
+import type { RootIndex, FileRecord } from './root-index';
+import type { ClientSession, SessionClient } from './session';
+import { dedupeRoots, type FilterSettings } from './workspace/filter';
+import { WorkspaceSearch } from './workspace/search';
+import { watchRoot, type RootWatch } from './workspace/watch';
+
+/** Status is sent at most so often. */
+const statusEveryMs = 300;
+/** Files that are looked at before an answer, for changes that no watcher saw. */
+const lookedAtBeforeAnswer = 20_000;
+
+const defaultSettings: messages.EngineSettings = {
+  tokenBudget: 1_000_000,
+  maxMemoryBytes: 0,
+  maxDiskBytes: 0,
+  threads: 0,
+  include: [],
+  exclude: [],
+  focusSegments: null,
+};
+
+export class ClientSessionOver implements ClientSession {
+  readonly search = new WorkspaceSearch();
+  readonly completer: Completer;
+  current: messages.EngineSettings = defaultSettings;
+  private params: messages.OpenParams | undefined;
+  private rootList: RootIndex[] = [];
+  private watches: RootWatch[] = [];
+  private polling: string | undefined;
+  private readonly changedFiles = new Set<FileRecord>();
+  private statusTimer: NodeJS.Timeout | undefined;
+  private lookingAt: Promise<void> = Promise.resolve();
+  private closed = false;
+  private readonly onStatus = (): void => this.statusSoon();
+  private readonly onFile = (record: FileRecord): void => {
+    if (this.rootList.includes(record.root)) this.changedFiles.add(record);
+    this.statusSoon();
+  };
+
+  constructor(
+    readonly core: Core,
+    private readonly client: SessionClient,
+    private readonly onClosed: (session: ClientSessionOver) => void,
+  ) {
+    this.completer = new Completer(this);
+    core.indexer.on('status', this.onStatus);
+    core.indexer.on('file', this.onFile);
+  }
+
+  get roots(): readonly RootIndex[] {
+    return this.rootList;
+  }
+
+  notify<P>(type: import('vscode-jsonrpc/node').NotificationType<P>, params: P): void {
+    if (!this.closed) this.client.notify(type, params);
+  }
+
+  // ---- roots --------------------------------------------------------------------------------------------------------------
+
+  async open(params: messages.OpenParams): Promise<messages.Coverage> {
+    this.params = params;
+    this.current = { ...defaultSettings, ...params.settings };
+    const before = this.rootList;
+    await this.stopWatching();
+    this.rootList = [];
+    if (params.trusted) {
+      const filter: FilterSettings = { include: this.current.include, exclude: this.current.exclude };
+      for (const root of await dedupeRoots(params.roots, filter)) this.rootList.push(await this.core.acquireRoot(root, filter));
+      for (const root of this.rootList) {
+        root.admit(this.current.tokenBudget);
+        await this.core.indexer.scan(root);
+        if (params.watch === 'engine') await this.watch(root);
+      }
+    }
+    for (const root of before) await this.core.releaseRoot(root);
+    this.search.setFiles(this.searchFiles());
+    this.core.indexer.setReading(this, params.ingest && params.trusted);
+    this.statusSoon();
+    return Indexer.total(this.rootList);
+  }
+
+  private *searchFiles(): Iterable<import('./workspace/search').SearchFile> {
+    for (const root of this.rootList) yield* root.searchFiles();
+  }
+
+  private async watch(root: RootIndex): Promise<void> {
+    this.watches.push(
+      await watchRoot({
+        root: root.dir,
+        folders: () => root.folders,
+        onChange: (paths) => this.lookAt(root, paths),
+        onPolling: (reason) => {
+          this.polling = reason;
+          this.statusSoon();
+        },
+      }),
+    );
+  }
+
+  private async stopWatching(): Promise<void> {
+    const watches = this.watches;
+    this.watches = [];
+    for (const watch of watches) await watch.close();
+  }
+
+  /** One look after the other, so that the newest state of the disk is what is kept. */
+  private lookAt(root: RootIndex, paths: readonly string[]): Promise<void> {
+    this.lookingAt = this.lookingAt.then(async () => {
+      try {
+        const different = paths.length === 0 ? (await root.scan(), true) : await root.lookAt(paths);
+        if (!different) return;
+        this.search.setFiles(this.searchFiles());
+        this.core.indexer.changed();
+      } catch (error) {
+        this.core.log(`looking at changes: ${toEngineError(error).message}`);
+      }
+    });
+    return this.lookingAt;
+  }
+
+  /** Sizes and times are looked at before an answer: not every change is seen by a watcher. */
+  async refresh(): Promise<void> {
+    await this.lookingAt;
+    for (const root of this.rootList) {
+      const changed = await root.changedSince(lookedAtBeforeAnswer, (file) =>
+        lstat(file).then(
+          (s) => ({ bytes: s.size, mtimeMs: s.mtimeMs, ino: s.ino }),
+          () => undefined,
+        ),
+      );
+      if (changed.length > 0) await this.lookAt(root, changed);
+    }
+  }
+
+  /** The root and the path within it of an absolute path. */
+  locate(file: string): { root: RootIndex; path: string } | undefined {
+    for (const root of this.rootList) {
+      const relative = path.relative(root.dir, file);
+      if (relative !== '' && !relative.startsWith('..') && !path.isAbsolute(relative)) {
+        return { root, path: relative.split(path.sep).join('/') };
+      }
+    }
+    return undefined;
+  }
+
+  private requireRoots(): void {
+    if (!this.params) throw new EngineError('invalid_argument', 'expected `open` before this request, found none');
+    if (!this.params.trusted) throw new EngineError('untrusted', 'expected a trusted workspace, found an untrusted one: nothing of it is read');
+  }
+
+  // ---- requests -----------------------------------------------------------------------------------------------------------
+
+  async ask(params: messages.AskParams, signal: AbortSignal): Promise<messages.AskResult> {
+    this.requireRoots();
+    return answer(this, params, signal);
+  }
+
+  async complete(params: messages.CompleteParams, signal: AbortSignal): Promise<messages.CompleteResult> {
+    this.requireRoots();
+    return this.completer.complete(params, signal);
+  }
+
+  place(params: messages.CompleteParams): void {
+    if (this.params?.trusted) this.completer.place(params);
+  }
+
+  async ingest(signal: AbortSignal): Promise<messages.IngestResult> {
+    this.requireRoots();
+    const begin = performance.now();
+    this.core.indexer.setReading(this, true);
+    await this.core.indexer.readAll(Infinity, signal);
+    signal.throwIfAborted();
+    this.core.indexer.throwIfStopped();
+    for (const root of this.rootList) await root.save();
+    const status = this.core.indexer.status(this.rootList);
+    const seconds = (performance.now() - begin) / 1000;
+    return {
+      files: status.coverage.files,
+      tokens: status.coverage.tokens,
+      encoded_tokens: status.encoded_tokens,
+      reused_tokens: status.reused_tokens,
+      tokens_per_s: status.encoded_tokens > 0 ? Math.round(status.encoded_tokens / seconds) : 0,
+    };
+  }
+
+  async coverage({ path: file }: { path?: string }): Promise<readonly messages.FileCoverage[]> {
+    this.requireRoots();
+    await this.refresh();
+    const files = this.rootList.flatMap((root) => root.files());
+    if (file === undefined) return files;
+    const at = path.isAbsolute(file) ? this.locate(file) : undefined;
+    const wanted = at?.path ?? file.replace(/^\.\//, '');
+    const exact = files.filter((f) => f.path === wanted && (!at || f.root === at.root.dir));
+    if (exact.length > 0) return exact;
+    // In an excluded folder, the folder's rule is the file's.
+    return files.filter((f) => f.state === 'excluded' && wanted.startsWith(`${f.path}/`) && (!at || f.root === at.root.dir));
+  }
+
+  pause({ paused }: { paused: boolean }): void {
+    this.core.indexer.pause('user', paused);
+  }
+
+  settings(params: Partial<messages.EngineSettings>): void {
+    const before = this.current;
+    this.current = { ...before, ...params };
+    if (!this.params) return;
+    const filterChanged = String(before.include) !== String(this.current.include) || String(before.exclude) !== String(this.current.exclude);
+    if (filterChanged) {
+      void this.open({ ...this.params, settings: this.current }).catch((error) => this.core.log(`settings: ${toEngineError(error).message}`));
+    } else if (before.tokenBudget !== this.current.tokenBudget) {
+      for (const root of this.rootList) root.admit(this.current.tokenBudget);
+      this.core.indexer.changed();
+    }
+  }
+
+  typing(): void {
+    this.core.indexer.typing();
+  }
+
+  filesChanged({ paths }: { paths: readonly string[] }): void {
+    if (paths.length === 0) {
+      for (const root of this.rootList) void this.lookAt(root, []);
+      return;
+    }
+    const byRoot = new Map<RootIndex, string[]>();
+    for (const file of paths) {
+      const at = this.locate(file);
+      if (at) byRoot.set(at.root, [...(byRoot.get(at.root) ?? []), at.path]);
+    }
+    for (const [root, list] of byRoot) void this.lookAt(root, list);
+  }
+
+  recentFiles({ paths }: { paths: readonly string[] }): void {
+    this.core.indexer.setRecent(paths);
+    this.completer.setOpenFiles(paths);
+  }
+
+  document({ path: file, text }: { path: string; text: string | null }): void {
+    const at = this.locate(file);
+    if (!at || !at.root.records.has(at.path)) return;
+    this.search.setText({ root: at.root.dir, path: at.path }, text);
+    if (at.root.shadow(at.path, text)) this.core.indexer.changed();
+  }
+
+  async forget(): Promise<{ segments: number; bytes: number }> {
+    this.requireRoots();
+    const total = { segments: 0, bytes: 0 };
+    this.core.indexer.setReading(this, false);
+    for (const root of this.rootList) {
+      const { segments, bytes } = await this.core.forget(root);
+      total.segments += segments;
+      total.bytes += bytes;
+    }
+    return total;
+  }
+
+  // ---- status -------------------------------------------------------------------------------------------------------------
+
+  storeFailed(error: EngineError): void {
+    if (error.code === 'store_full') this.core.indexer.pause('disk_full', true);
+    this.statusSoon();
+  }
+
+  private statusSoon(): void {
+    if (this.closed || this.statusTimer) return;
+    this.statusTimer = setTimeout(() => {
+      this.statusTimer = undefined;
+      const status = this.core.indexer.status(this.rootList);
+      this.notify(messages.ingestStatus, this.polling === undefined ? status : { ...status, polling: this.polling });
+      if (this.changedFiles.size === 0) return;
+      const files = [...this.changedFiles].map((record) => record.root.coverageOf(record));
+      this.changedFiles.clear();
+      this.notify(messages.coverageChanged, { files });
+    }, statusEveryMs);
+    this.statusTimer.unref();
+  }
+
+  async close(): Promise<void> {
+    if (this.closed) return;
+    this.closed = true;
+    clearTimeout(this.statusTimer);
+    this.core.indexer.off('status', this.onStatus);
+    this.core.indexer.off('file', this.onFile);
+    this.core.indexer.setReading(this, false);
+    this.onClosed(this);
+    await this.completer.close();
+    await this.stopWatching();
+    for (const root of this.rootList) await this.core.releaseRoot(root);
+    this.rootList = [];
+  }
+}

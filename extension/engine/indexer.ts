@@ -1,0 +1,359 @@
+// Reads the roots into memory in the background: one segment after the other, what matters first. A question's segments go before
+// edited files, those before open and recent ones, those before the rest in the order of admission. Files are cut ahead while the
+// engine is busy, so that cutting and reading from disk hide behind encoding. Not here: what a file's segments are (root-index.ts).
+
+import { EventEmitter } from 'node:events';
+import type { Priority } from './addon';
+import { EngineError, toEngineError } from './errors';
+import type { Coverage, IngestStatus, PauseReason } from './messages';
+import type { FileRecord, RootIndex, Segment } from './root-index';
+import type { SegmentMemory } from './segment-memory';
+
+/** A batch is one pass of the engine or two: small enough that a question's segments need not wait. */
+const batchSegments = 4;
+/** So few of a question's segments at a time that a deadline is met. */
+const firstSegments = 2;
+/** Cut this many tokens ahead of the engine. */
+const aheadTokens = 4096;
+const saveEveryMs = 15_000;
+/** Background reading keeps to one core for so long after the last key. */
+const typingMs = 3000;
+
+interface Wanted {
+  readonly record: FileRecord;
+  readonly segment: Segment;
+}
+
+export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
+  private readonly roots = new Set<RootIndex>();
+  private recent = new Set<string>();
+  private order: FileRecord[] | undefined;
+  private cursor = 0;
+  private readonly cut: FileRecord[] = [];
+  private readonly pauses = new Set<PauseReason>();
+  /** Who wants everything to be read in the background. */
+  private readonly readers = new Set<object>();
+  private closed = false;
+  private wake: (() => void) | undefined;
+  private readonly loop: Promise<void>;
+  private typingUntil = 0;
+  private typingTimer: NodeJS.Timeout | undefined;
+  private saved = performance.now();
+  private rate = 0;
+  private scanning = 0;
+  private active = 0;
+
+  constructor(
+    private readonly memory: SegmentMemory,
+    private readonly threads: { readonly most: number; limit(n: number): void },
+    private readonly log: (line: string) => void,
+  ) {
+    super();
+    this.setMaxListeners(0);
+    this.loop = this.run();
+  }
+
+  // ---- what is read -----------------------------------------------------------------------------------------------------------
+
+  add(root: RootIndex): void {
+    this.roots.add(root);
+    this.changed();
+  }
+
+  remove(root: RootIndex): void {
+    this.roots.delete(root);
+    this.changed();
+  }
+
+  async scan(root: RootIndex, signal?: AbortSignal): Promise<void> {
+    this.scanning++;
+    this.emit('status');
+    try {
+      await root.scan(signal);
+    } finally {
+      this.scanning--;
+      this.changed();
+    }
+  }
+
+  /** Something about the files is different: look again at what is to be read. */
+  changed(): void {
+    this.order = undefined;
+    this.notify();
+  }
+
+  /** Background reading goes on while anybody wants it; a question's segments are read in any case. */
+  setReading(reader: object, on: boolean): void {
+    if (on) this.readers.add(reader);
+    else this.readers.delete(reader);
+    this.notify();
+  }
+
+  setRecent(paths: readonly string[]): void {
+    this.recent = new Set(paths);
+    this.changed();
+  }
+
+  pause(reason: PauseReason, paused: boolean): void {
+    if (paused) this.pauses.add(reason);
+    else this.pauses.delete(reason);
+    if (paused) this.memory.cancelBackground();
+    this.notify();
+  }
+
+  /** The user is typing: one core is left for us. */
+  typing(): void {
+    this.typingUntil = performance.now() + typingMs;
+    if (this.typingTimer) return;
+    this.threads.limit(1);
+    const check = (): void => {
+      const left = this.typingUntil - performance.now();
+      if (left > 0) {
+        this.typingTimer = setTimeout(check, left);
+        return;
+      }
+      this.typingTimer = undefined;
+      this.threads.limit(this.threads.most);
+    };
+    this.typingTimer = setTimeout(check, typingMs);
+  }
+
+  /** Cuts a file now; its segments can be asked for then. */
+  async prepare(record: FileRecord): Promise<void> {
+    const before = record.current;
+    await record.root.prepare(record);
+    if (record.current !== before) this.emit('file', record);
+    if (record.next) this.cut.push(record);
+  }
+
+  /**
+   * Reads these segments before all else, ahead of the background's, which waits within a step. Resolves when they are in, at the
+   * deadline (performance.now()), or when aborted; throws what encoding throws.
+   */
+  async readFirst(wanted: readonly Wanted[], deadline: number, signal: AbortSignal): Promise<void> {
+    for (let first = 0; first < wanted.length; first += firstSegments) {
+      if (performance.now() >= deadline || signal.aborted || this.closed) return;
+      await this.encode(wanted.slice(first, first + firstSegments), 'edit');
+    }
+  }
+
+  /** Resolves when everything is in that can be, at the deadline, or when aborted or paused. */
+  async readAll(deadline: number, signal: AbortSignal): Promise<void> {
+    while (!this.idle && performance.now() < deadline && !signal.aborted && !this.closed && this.pauses.size === 0) {
+      await this.nextStatus(deadline, signal);
+    }
+  }
+
+  private nextStatus(deadline: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        this.off('status', done);
+        signal.removeEventListener('abort', done);
+        resolve();
+      };
+      const timer = setTimeout(done, Math.min(1000, Math.max(1, deadline - performance.now())));
+      this.on('status', done);
+      signal.addEventListener('abort', done);
+    });
+  }
+
+  // ---- numbers ----------------------------------------------------------------------------------------------------------------
+
+  /** Measured while reading; a guess before that. */
+  get tokensPerSecond(): number {
+    return this.rate || 150 * this.threads.most;
+  }
+
+  get idle(): boolean {
+    if (this.scanning > 0 || this.active > 0) return false;
+    for (const root of this.roots) {
+      if (!root.scanned) return false;
+      for (const record of root.records.values()) if (root.needsCut(record) || record.next) return false;
+    }
+    return true;
+  }
+
+  static total(roots: Iterable<RootIndex>): Coverage {
+    const total = { files: 0, tokens: 0, total_files: 0, total_tokens: 0, estimated: false };
+    for (const root of roots) {
+      const part = root.count();
+      total.files += part.files;
+      total.tokens += part.tokens;
+      total.total_files += part.total_files;
+      total.total_tokens += part.total_tokens;
+      total.estimated ||= part.estimated;
+    }
+    return total;
+  }
+
+  status(roots: Iterable<RootIndex>): IngestStatus {
+    const list = [...roots];
+    const coverage = Indexer.total(list);
+    const [reason] = this.pauses;
+    const idle = this.idle;
+    const left = coverage.total_tokens - coverage.tokens;
+    return {
+      state: this.scanning > 0 ? 'scanning' : reason ? 'paused' : idle || this.readers.size === 0 ? 'idle' : 'reading',
+      ...(reason && { reason }),
+      coverage,
+      encoded_tokens: list.reduce((sum, root) => sum + root.nEncoded, 0),
+      reused_tokens: list.reduce((sum, root) => sum + root.nReused, 0),
+      tokens_per_s: Math.round(this.rate),
+      ...(this.rate > 0 && !idle && { seconds_left: Math.round(left / this.rate) }),
+    };
+  }
+
+  // ---- the loop -----------------------------------------------------------------------------------------------------------------
+
+  private notify(): void {
+    this.wake?.();
+    this.emit('status');
+  }
+
+  private async run(): Promise<void> {
+    while (!this.closed) {
+      try {
+        const batch = await this.nextBatch();
+        if (batch.length > 0) {
+          const edited = batch.some(({ record }) => record.current !== undefined);
+          await Promise.all([this.encode(batch, edited ? 'edit' : 'ingest'), this.cutAhead()]);
+        }
+        else await this.sleep();
+        await this.saveNowAndThen();
+      } catch (thrown) {
+        const error = toEngineError(thrown);
+        if (error.code === 'cancelled') continue;
+        this.log(`reading: ${error.code}: ${error.message}`);
+        this.pause('disk_full', error.code === 'store_full');
+        await this.sleep();
+      }
+    }
+  }
+
+  private sleep(): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        this.wake = undefined;
+        resolve();
+      };
+      const timer = setTimeout(done, 5000);
+      timer.unref();
+      this.wake = done;
+    });
+  }
+
+  private async nextBatch(): Promise<Wanted[]> {
+    if (this.readers.size === 0 || this.pauses.size > 0) return [];
+    this.active++;
+    try {
+      await this.cutAhead();
+    } finally {
+      this.active--;
+    }
+    const batch: Wanted[] = [];
+    while (this.cut.length > 0 && batch.length < batchSegments) {
+      const record = this.cut[0] as FileRecord;
+      const missing = this.stillOurs(record) ? record.root.missing(record) : [];
+      const queued = new Set(batch.map(({ segment }) => segment));
+      for (const segment of missing) if (!queued.has(segment) && batch.length < batchSegments) batch.push({ record, segment });
+      if (missing.every((segment) => batch.some((wanted) => wanted.segment === segment))) this.cut.shift();
+      else break;
+    }
+    return batch;
+  }
+
+  private stillOurs(record: FileRecord): boolean {
+    return this.roots.has(record.root) && record.root.records.get(record.path) === record && record.next !== undefined;
+  }
+
+  /** Cuts files in order until enough tokens wait for the engine. */
+  private async cutAhead(): Promise<void> {
+    let waiting = 0;
+    for (const record of this.cut) if (this.stillOurs(record)) for (const { nTokens } of record.root.missing(record)) waiting += nTokens;
+    while (waiting < aheadTokens && !this.closed && this.pauses.size === 0) {
+      const record = this.nextFile();
+      if (!record) return;
+      const before = this.cut.length;
+      await this.prepare(record);
+      this.emit('file', record);
+      for (const cut of this.cut.slice(before)) for (const { nTokens } of cut.root.missing(cut)) waiting += nTokens;
+    }
+  }
+
+  private nextFile(): FileRecord | undefined {
+    this.order ??= this.sorted();
+    for (; this.cursor < this.order.length; this.cursor++) {
+      const record = this.order[this.cursor] as FileRecord;
+      if (this.roots.has(record.root) && record.root.needsCut(record)) return record;
+    }
+    return undefined;
+  }
+
+  private sorted(): FileRecord[] {
+    this.cursor = 0;
+    const classes: FileRecord[][] = [[], [], []];
+    for (const root of this.roots) {
+      for (const record of root.admitted()) {
+        if (record.next && !this.cut.includes(record)) this.cut.push(record);
+        if (!root.needsCut(record)) continue;
+        const recent = this.recent.has(`${root.dir}/${record.path}`);
+        classes[record.current ? 0 : recent ? 1 : 2]?.push(record);
+      }
+    }
+    return classes.flat();
+  }
+
+  private async encode(batch: readonly Wanted[], priority: Priority): Promise<void> {
+    const segments = batch.flatMap(({ segment }) =>
+      segment.tokens ? [{ key: segment.key, tokens: segment.tokens, headerTokens: segment.headerTokens }] : [],
+    );
+    const fresh = batch.filter(({ segment }) => this.memory.handleOf(segment.key) === undefined);
+    this.active++;
+    try {
+      const { tokens, seconds } = await this.memory.encode(segments, priority);
+      // An edit's one segment says little about the rate, and a pass that was made to wait nothing.
+      if (tokens > 0 && priority === 'ingest') this.rate = this.rate === 0 ? tokens / seconds : 0.8 * this.rate + 0.2 * (tokens / seconds);
+      if (tokens > 0) for (const { record, segment } of fresh) record.root.nEncoded += segment.nTokens;
+    } catch (error) {
+      // What was broken off is asked for again.
+      for (const { record } of batch) if (!this.cut.includes(record)) this.cut.unshift(record);
+      throw error;
+    } finally {
+      this.active--;
+      for (const record of new Set(batch.map((wanted) => wanted.record))) {
+        record.root.promote(record);
+        this.emit('file', record);
+        if (record.next && !this.cut.includes(record)) this.cut.unshift(record);
+      }
+      this.emit('status');
+    }
+  }
+
+  private async saveNowAndThen(): Promise<void> {
+    if (performance.now() - this.saved < saveEveryMs && !this.idle) return;
+    this.saved = performance.now();
+    for (const root of this.roots) await root.save();
+  }
+
+  async close(): Promise<void> {
+    this.closed = true;
+    clearTimeout(this.typingTimer);
+    this.memory.cancelBackground();
+    this.notify();
+    await this.loop;
+    for (const root of this.roots) {
+      try {
+        await root.save();
+      } catch (error) {
+        this.log(`manifest of a root: ${toEngineError(error).message}`);
+      }
+    }
+  }
+
+  /** Throws what keeps the background from going on, where something does. */
+  throwIfStopped(): void {
+    if (this.pauses.has('disk_full')) throw new EngineError('store_full', 'expected room on the disk for the store, found none');
+  }
+}

@@ -1,0 +1,401 @@
+// The files of one root folder and what is in memory of each: which version is in, which one is being read, and why others are out.
+// Knows what is there and what is missing; when and in which order things are read is indexer.ts.
+
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { toEngineError } from './errors';
+import type { Manifest, KnownSegment, Stamp } from './manifest';
+import type { Coverage, ExclusionRule, FileCoverage, FileState } from './messages';
+import type { SegmentMemory } from './segment-memory';
+import { classifyContent, isNotebook, isVerdict } from './workspace/classify';
+import type { FilterSettings } from './workspace/filter';
+import type { Hash } from './workspace/hash';
+import { notebookText } from './workspace/notebook';
+import type { SearchFile } from './workspace/search';
+import { cutterVersion, type SegmentCut } from './workspace/segmenter';
+import { look, walk, type ExcludedPath, type UnreadablePath, type WalkedFile } from './workspace/walk';
+import { admit } from './workspace/admission';
+
+/** Bytes of source text a token stands for, until a file is tokenized: measured on this repository and /usr/include. */
+const bytesPerToken = 3.4;
+
+export interface Segment extends KnownSegment {
+  /** Header and text; there only while it may have to be encoded. */
+  tokens?: Int32Array;
+}
+
+/** What some bytes of a file became. */
+export interface FileVersion {
+  readonly fileKey: string;
+  readonly stamp: Stamp;
+  readonly segments: readonly Segment[];
+}
+
+export interface FileRecord {
+  readonly root: RootIndex;
+  readonly path: string;
+  info: WalkedFile;
+  /** Wholly in memory: what requests may read. */
+  current?: FileVersion;
+  /** Cut, and at least in part not in memory. */
+  next?: FileVersion;
+  /** It changed since `current` was read, and was not cut again. */
+  changed: boolean;
+  overBudget: boolean;
+  verdict?: { readonly rule: ExclusionRule; readonly detail: string };
+  error?: string;
+}
+
+export interface RootParts {
+  readonly memory: SegmentMemory;
+  readonly hash: Hash;
+  readonly cut: (path: string, bytes: Uint8Array) => Promise<readonly SegmentCut[]>;
+  /** Address of a segment's tokens. */
+  readonly keyOf: (tokens: Int32Array, headerTokens: number) => string;
+  readonly ownPaths: readonly string[];
+}
+
+export class RootIndex {
+  readonly records = new Map<string, FileRecord>();
+  private excluded = new Map<string, ExcludedPath>();
+  private unreadable = new Map<string, UnreadablePath>();
+  /** Text of unsaved documents: shadows the file. */
+  private readonly shadows = new Map<string, string>();
+  private tokenBudget = Infinity;
+  settings: FilterSettings;
+  /** Folders that were walked, '' first. */
+  folders: readonly string[] = [];
+  scanned = false;
+  nEncoded = 0;
+  nReused = 0;
+
+  constructor(
+    readonly dir: string,
+    readonly name: string,
+    private readonly parts: RootParts,
+    private readonly manifest: Manifest,
+    settings: FilterSettings,
+  ) {
+    this.settings = settings;
+  }
+
+  // ---- the disk -----------------------------------------------------------------------------------------------------------
+
+  /** Looks at everything. Throws `not_a_workspace`. */
+  async scan(signal?: AbortSignal): Promise<void> {
+    const found = await walk({ root: this.dir, settings: this.settings, ownPaths: this.parts.ownPaths, ...(signal && { signal }) });
+    const there = new Set(found.files.map((file) => file.path));
+    for (const record of [...this.records.values()]) if (!there.has(record.path)) this.remove(record);
+    for (const file of found.files) this.see(file);
+    this.excluded = new Map(found.excluded.map((entry) => [entry.path, entry]));
+    this.unreadable = new Map(found.unreadable.map((entry) => [entry.path, entry]));
+    this.folders = found.folders;
+    this.scanned = true;
+    this.admit(this.tokenBudget);
+  }
+
+  /** Looks again at paths within the root; true if anything is different. */
+  async lookAt(paths: readonly string[]): Promise<boolean> {
+    const found = await look({ root: this.dir, settings: this.settings, ownPaths: this.parts.ownPaths }, paths);
+    const within = (file: string): boolean => found.looked.some((p) => p === '' || file === p || file.startsWith(`${p}/`));
+    const there = new Set(found.files.map((file) => file.path));
+    let different = false;
+    for (const record of [...this.records.values()]) {
+      if (!within(record.path) || there.has(record.path)) continue;
+      this.remove(record);
+      different = true;
+    }
+    for (const map of [this.excluded, this.unreadable]) for (const file of [...map.keys()]) if (within(file)) map.delete(file);
+    for (const entry of found.excluded) this.excluded.set(entry.path, entry);
+    for (const entry of found.unreadable) this.unreadable.set(entry.path, entry);
+    for (const file of found.files) different = this.see(file) || different;
+    if (different) this.admit(this.tokenBudget);
+    return different;
+  }
+
+  /** Files whose size or time differs from what was read, looked at now; at most `limit` are looked at. */
+  async changedSince(limit: number, stat: (file: string) => Promise<Stamp | undefined>): Promise<string[]> {
+    const records = [...this.records.values()].filter((record) => record.current).slice(0, limit);
+    const changed: string[] = [];
+    await Promise.all(
+      records.map(async ({ path: file, info }) => {
+        const now = await stat(path.join(this.dir, file));
+        if (!now || now.bytes !== info.bytes || now.mtimeMs !== info.mtimeMs || now.ino !== info.ino) changed.push(file);
+      }),
+    );
+    return changed;
+  }
+
+  private see(file: WalkedFile): boolean {
+    const record = this.records.get(file.path);
+    if (!record) {
+      this.records.set(file.path, { root: this, path: file.path, info: file, changed: false, overBudget: false });
+      return true;
+    }
+    const same = record.info.bytes === file.bytes && record.info.mtimeMs === file.mtimeMs && record.info.ino === file.ino;
+    record.info = file;
+    if (same) return false;
+    this.outdate(record);
+    return true;
+  }
+
+  private outdate(record: FileRecord): void {
+    record.changed = true;
+    delete record.verdict;
+    delete record.error;
+    this.dropNext(record);
+  }
+
+  private remove(record: FileRecord): void {
+    this.clear(record);
+    this.records.delete(record.path);
+    this.manifest.delete(record.path);
+  }
+
+  /** Text of an unsaved document, or null where it is the file's again. */
+  shadow(file: string, text: string | null): boolean {
+    const record = this.records.get(file);
+    if (text === null ? !this.shadows.delete(file) : this.shadows.get(file) === text) return false;
+    if (text !== null) this.shadows.set(file, text);
+    if (!record) return false;
+    this.outdate(record);
+    return true;
+  }
+
+  // ---- admission --------------------------------------------------------------------------------------------------------------
+
+  /** Files enter by class and path until the budget is full. */
+  admit(tokenBudget: number): void {
+    this.tokenBudget = tokenBudget;
+    const candidates = [...this.records.values()].filter((record) => !record.verdict && record.error === undefined);
+    const { over } = admit(
+      candidates.map((record) => ({ path: record.path, class: record.info.class, tokens: this.tokensOf(record), record })),
+      tokenBudget,
+    );
+    const out = new Set(over.map(({ record }) => record));
+    for (const record of candidates) {
+      record.overBudget = out.has(record);
+      if (record.overBudget) this.clear(record);
+    }
+  }
+
+  /** Admitted files, in the order of their admission. */
+  admitted(): FileRecord[] {
+    const rank = { code: 0, doc: 1, data: 2 } as const;
+    return [...this.records.values()]
+      .filter((record) => !record.overBudget && !record.verdict && record.error === undefined)
+      .sort((a, b) => rank[a.info.class] - rank[b.info.class] || (a.path < b.path ? -1 : 1));
+  }
+
+  // ---- versions ---------------------------------------------------------------------------------------------------------------
+
+  needsCut(record: FileRecord): boolean {
+    if (record.overBudget || record.verdict || record.error !== undefined || record.next) return false;
+    return !record.current || record.changed;
+  }
+
+  /** Segments of `next` that are not in memory. */
+  missing(record: FileRecord): readonly Segment[] {
+    const missing = record.next?.segments.filter(({ key }) => this.parts.memory.handleOf(key) === undefined) ?? [];
+    return missing;
+  }
+
+  /**
+   * Reads and cuts a file that changed or was never read; what the store has of it is in memory then. Nothing happens to a file
+   * that changed meanwhile or that is none of ours: its record says why.
+   */
+  async prepare(record: FileRecord): Promise<void> {
+    if (!this.needsCut(record)) return;
+    record.changed = false;
+    const { info } = record;
+    const shadow = this.shadows.get(record.path);
+    const known = shadow === undefined ? this.manifest.keyOf(record.path, info) : undefined;
+    const knownSegments = known === undefined ? undefined : this.manifest.segmentsOf(known);
+    if (known !== undefined && knownSegments) {
+      await this.take(record, { fileKey: known, stamp: info, segments: knownSegments }, info);
+      if (record.next === undefined || this.missing(record).length === 0) return;
+      // The store lacks some: their tokens are needed after all.
+      this.dropNext(record);
+    }
+    let bytes: Uint8Array;
+    try {
+      bytes = shadow === undefined ? await readFile(path.join(this.dir, record.path)) : Buffer.from(shadow);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') this.remove(record);
+      else record.error = toEngineError(error).message;
+      return;
+    }
+    const classified = classifyContent(record.path, bytes);
+    if (isVerdict(classified)) {
+      this.clear(record);
+      record.verdict = classified;
+      return;
+    }
+    if (isNotebook(record.path)) bytes = Buffer.from(notebookText(classified.text)?.text ?? classified.text);
+    const fileKey = this.parts.hash.fileKey(bytes, record.path, cutterVersion);
+    if (record.current?.fileKey === fileKey) {
+      this.remember(record, info, fileKey, record.current.segments);
+      return;
+    }
+    let segments: readonly Segment[] | undefined = this.manifest.segmentsOf(fileKey);
+    if (segments && shadow === undefined) {
+      await this.take(record, { fileKey, stamp: info, segments }, info);
+      if (record.next === undefined || this.missing(record).length === 0) return;
+      this.dropNext(record);
+    }
+    segments = (await this.parts.cut(record.path, bytes)).map((cut) => ({
+      key: this.parts.keyOf(cut.tokens, cut.headerTokens),
+      startByte: cut.startByte,
+      endByte: cut.endByte,
+      startLine: cut.startLine,
+      endLine: cut.endLine,
+      nTokens: cut.tokens.length,
+      headerTokens: cut.headerTokens,
+      tokens: cut.tokens,
+    }));
+    if (record.info !== info || record.changed || this.records.get(record.path) !== record) return;
+    await this.take(record, { fileKey, stamp: info, segments }, info);
+  }
+
+  private async take(record: FileRecord, version: FileVersion, info: WalkedFile): Promise<void> {
+    this.dropNext(record);
+    record.next = version;
+    const keys = version.segments.map(({ key }) => key);
+    this.parts.memory.retain(keys);
+    await this.parts.memory.open(keys);
+    if (record.next !== version) return;
+    for (const { key, nTokens } of version.segments) if (this.parts.memory.handleOf(key) !== undefined) this.nReused += nTokens;
+    this.remember(record, info, version.fileKey, version.segments);
+    this.promote(record);
+  }
+
+  /** Unsaved text is not what the disk has: it is never written down as the file's. */
+  private remember(record: FileRecord, info: WalkedFile, fileKey: string, segments: readonly Segment[]): void {
+    if (this.shadows.has(record.path)) return;
+    const plain = segments.map(({ tokens: _tokens, ...known }) => known);
+    this.manifest.set({ path: record.path, bytes: info.bytes, mtimeMs: info.mtimeMs, ino: info.ino, fileKey }, plain);
+  }
+
+  /** The version that was being read is what requests see, once all of it is in. */
+  promote(record: FileRecord): boolean {
+    if (!record.next || this.missing(record).length > 0) return false;
+    for (const segment of record.next.segments) delete segment.tokens;
+    const before = record.current;
+    record.current = record.next;
+    delete record.next;
+    if (before) this.parts.memory.release(before.segments.map(({ key }) => key));
+    return true;
+  }
+
+  private dropNext(record: FileRecord): void {
+    if (!record.next) return;
+    this.parts.memory.release(record.next.segments.map(({ key }) => key));
+    delete record.next;
+  }
+
+  private clear(record: FileRecord): void {
+    this.dropNext(record);
+    if (record.current) this.parts.memory.release(record.current.segments.map(({ key }) => key));
+    delete record.current;
+  }
+
+  /** Segments of a file that a request may read now: of the version that is in, else what is in of the first one. */
+  readable(record: FileRecord): readonly Segment[] {
+    const segments = record.current?.segments ?? record.next?.segments ?? [];
+    return segments.filter(({ key }) => this.parts.memory.handleOf(key) !== undefined);
+  }
+
+  /** A segment's file in the store was damaged: the version is read again. */
+  reread(record: FileRecord): void {
+    if (record.current) this.parts.memory.release(record.current.segments.map(({ key }) => key));
+    delete record.current;
+    record.changed = true;
+  }
+
+  /** Tokens of a file's segments, cut anew: for exact mode, which runs them all. */
+  async tokens(record: FileRecord): Promise<Int32Array[]> {
+    const bytes = await readFile(path.join(this.dir, record.path));
+    const classified = classifyContent(record.path, bytes);
+    return isVerdict(classified) ? [] : (await this.parts.cut(record.path, bytes)).map(({ tokens }) => tokens);
+  }
+
+  // ---- coverage ---------------------------------------------------------------------------------------------------------------
+
+  private tokensOf(record: FileRecord): number {
+    const version = record.next ?? record.current;
+    return version ? version.segments.reduce((sum, s) => sum + s.nTokens, 0) : Math.ceil(record.info.bytes / bytesPerToken);
+  }
+
+  private stateOf(record: FileRecord): FileState {
+    if (record.error !== undefined) return 'unreadable';
+    if (record.verdict) return 'excluded';
+    if (record.overBudget) return 'over_budget';
+    if (record.current) return record.changed || record.next ? 'stale' : 'in';
+    return record.next ? 'reading' : 'waiting';
+  }
+
+  coverageOf(record: FileRecord): FileCoverage {
+    const state = this.stateOf(record);
+    const inMemory = this.readable(record).reduce((sum, s) => sum + s.nTokens, 0);
+    const detail = record.error ?? record.verdict?.detail ?? record.info.detail;
+    return {
+      root: this.dir,
+      path: record.path,
+      state,
+      tokens: state === 'waiting' || state === 'over_budget' ? this.tokensOf(record) : inMemory,
+      bytes: record.info.bytes,
+      ...(record.verdict && { rule: record.verdict.rule }),
+      ...(detail !== undefined && { detail }),
+    };
+  }
+
+  files(): FileCoverage[] {
+    const files = [...this.records.values()].map((record) => this.coverageOf(record));
+    for (const entry of this.excluded.values()) {
+      files.push({ root: this.dir, path: entry.path, state: 'excluded', rule: entry.rule, detail: entry.detail, tokens: 0, bytes: entry.bytes });
+    }
+    for (const entry of this.unreadable.values()) {
+      files.push({ root: this.dir, path: entry.path, state: 'unreadable', detail: entry.error, tokens: 0, bytes: 0 });
+    }
+    return files.sort((a, b) => (a.path < b.path ? -1 : 1));
+  }
+
+  /** Adds this root's numbers. */
+  count(): Coverage {
+    const total = { files: 0, tokens: 0, total_files: 0, total_tokens: 0, estimated: !this.scanned };
+    for (const record of this.records.values()) {
+      const state = this.stateOf(record);
+      if (state === 'excluded' || state === 'unreadable' || state === 'over_budget') continue;
+      total.total_files++;
+      total.total_tokens += this.tokensOf(record);
+      if (state === 'waiting') total.estimated = true;
+      if (state === 'in' || state === 'stale') total.files++;
+      for (const { nTokens } of this.readable(record)) total.tokens += nTokens;
+    }
+    return total;
+  }
+
+  /** What an exact search looks at: all that is not ignored, read or not. */
+  *searchFiles(): Iterable<SearchFile> {
+    for (const { path: file, info, verdict } of this.records.values()) {
+      yield { root: this.dir, path: file, bytes: info.bytes, mtimeMs: info.mtimeMs, ...(verdict && { rule: verdict.rule }) };
+    }
+    for (const entry of this.excluded.values()) {
+      if (!entry.folder) yield { root: this.dir, path: entry.path, bytes: entry.bytes, mtimeMs: entry.mtimeMs, rule: entry.rule };
+    }
+  }
+
+  async save(): Promise<void> {
+    await this.manifest.save();
+  }
+
+  /** Lets go of all that is in memory; with `forget`, what is remembered of the root too. */
+  async close(forget = false): Promise<{ segments: number; keys: Set<string> }> {
+    const keys = this.manifest.allKeys;
+    if (forget) await this.manifest.forget();
+    else await this.manifest.save();
+    for (const record of this.records.values()) this.clear(record);
+    this.records.clear();
+    return { segments: keys.size, keys };
+  }
+}

@@ -1,0 +1,104 @@
+// The segments that somebody needs, by address, and which of them the native engine holds. An address is retained by every file
+// version that has it (two worktrees share all equal segments) and let go of with the last one. Not here: files and their order.
+
+import type { Job, NativeEngine, Priority, SegmentInput } from './addon';
+import { EngineError, toEngineError } from './errors';
+
+interface Entry {
+  /** In the native engine; undefined: not (yet). */
+  handle: number | undefined;
+  /** How many file versions have it. */
+  retained: number;
+}
+
+export interface Encoded {
+  readonly tokens: number;
+  readonly seconds: number;
+}
+
+export class SegmentMemory {
+  private readonly entries = new Map<string, Entry>();
+  private readonly background = new Set<Job<unknown>>();
+
+  constructor(
+    private readonly native: NativeEngine,
+    private readonly report: { damaged(key: string): void; storeFailed(error: EngineError): void },
+  ) {}
+
+  retain(keys: Iterable<string>): void {
+    for (const key of keys) {
+      const entry = this.entries.get(key);
+      if (entry) entry.retained++;
+      else this.entries.set(key, { handle: undefined, retained: 1 });
+    }
+  }
+
+  release(keys: Iterable<string>): void {
+    const handles: number[] = [];
+    for (const key of keys) {
+      const entry = this.entries.get(key);
+      if (!entry || --entry.retained > 0) continue;
+      this.entries.delete(key);
+      if (entry.handle !== undefined) handles.push(entry.handle);
+    }
+    if (handles.length > 0) this.native.releaseSegments(Int32Array.from(handles));
+  }
+
+  handleOf(key: string): number | undefined {
+    return this.entries.get(key)?.handle;
+  }
+
+  /** A segment whose file turned out damaged is no longer there: it will be encoded again. */
+  drop(key: string): void {
+    const entry = this.entries.get(key);
+    if (entry?.handle === undefined) return;
+    this.native.releaseSegments(Int32Array.of(entry.handle));
+    entry.handle = undefined;
+  }
+
+  /** Looks retained addresses up in the store. */
+  async open(keys: readonly string[]): Promise<void> {
+    const wanted = [...new Set(keys)].filter((key) => this.entries.has(key) && this.handleOf(key) === undefined);
+    if (wanted.length === 0) return;
+    const { handles, damaged } = await this.native.openSegments(wanted);
+    for (const key of damaged) this.report.damaged(key);
+    this.settle(wanted, handles);
+  }
+
+  /** Runs segments through the model; those that nobody retains any more are skipped. */
+  async encode(segments: readonly SegmentInput[], priority: Priority): Promise<Encoded> {
+    const wanted = segments.filter(({ key }) => this.entries.has(key) && this.handleOf(key) === undefined);
+    if (wanted.length === 0) return { tokens: 0, seconds: 0 };
+    const job = this.native.encodeSegments(wanted, priority);
+    if (priority === 'ingest') this.background.add(job);
+    try {
+      const result = await job.done;
+      if (result.storeFailure) this.report.storeFailed(toEngineError(result.storeFailure));
+      this.settle(
+        wanted.map(({ key }) => key),
+        result.handles,
+      );
+      return { tokens: result.encodedTokens, seconds: result.seconds };
+    } finally {
+      this.background.delete(job);
+    }
+  }
+
+  /** Breaks off background encoding, within one step; it rejects with 'cancelled'. */
+  cancelBackground(): void {
+    for (const job of this.background) job.cancel();
+  }
+
+  private settle(keys: readonly string[], handles: Int32Array): void {
+    const unwanted: number[] = [];
+    keys.forEach((key, i) => {
+      const handle = handles[i] as number;
+      if (handle < 0) return;
+      const entry = this.entries.get(key);
+      // Released, or found by another call, while we waited.
+      if (!entry || entry.handle !== undefined) unwanted.push(handle);
+      else entry.handle = handle;
+    });
+    if (unwanted.length > 0) this.native.releaseSegments(Int32Array.from(unwanted));
+  }
+}
