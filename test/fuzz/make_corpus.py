@@ -32,7 +32,8 @@ def make_configs():
     write("config", "nine-b", compact(nine_b))
     write("config", "tiny", compact({**tiny, "quantization_config": gptq}))
     write("config", "quantize-beside", compact(tiny) + b"\0" + compact({**gptq, "checkpoint_format": "gptq_v2"}))
-    write("config", "layerwise-14-heads", compact({**nine_b, "lightning_layerwise_decay": True, "lightning_nh": 14, "lightning_nkv": 7}))
+    layerwise = {**nine_b, "lightning_layerwise_decay": True, "lightning_nh": 14, "lightning_nkv": 7}
+    write("config", "layerwise-14-heads", compact(layerwise))
     write("config", "wrong-mixer", compact({**nine_b, "mixer_types": ["mamba"] * 4}))
     write("config", "huge", compact({**nine_b, "hidden_size": 2**64 - 1}))
     write("config", "twice", b'{"hidden_size":1,"hidden_size":2}')
