@@ -1,10 +1,12 @@
-// Every operator of the model: formula, argument struct with shapes, one entry in `Ops`. No model names, files or
-// logging.  Three rules hold for every entry of every table, and tests check them: · a row's result does not depend on
-// which rows are computed beside it, nor on the number of threads; · all optimised CPU tables (portable, avx2, neon, …)
-// give identical bits: integer dot products, fp32 sums in one fixed 8-lane order, explicit FMA, own exp, sin and cos;
-// `reference` is the plain specification and may differ in rounding; · outputs are written in full, inputs are not
-// written, and they alias only where it is said. The optimised tables want head_dim to be a multiple of 8 in attention
-// and selection. [a, b] is row-major, last index fastest.
+// Every operator of the model: formula, argument struct with shapes, one entry in `Ops`. No model names, files or logging.
+//
+// Three rules hold for every entry of every table, and tests check them:
+//   · a row's result does not depend on which rows are computed beside it, nor on the number of threads;
+//   · all optimised CPU tables (portable, avx2, neon, …) give identical bits: integer dot products, fp32 sums in one fixed
+//     8-lane order, explicit FMA, own exp, sin and cos; `reference` is the plain specification and may differ in rounding;
+//   · outputs are written in full, inputs are not written, and they alias only where it is said.
+// [a, b] is row-major, last index fastest. In attention and selection the optimised tables want head_dim to be a multiple
+// of 8.
 #pragma once
 
 #include <cstdint>
@@ -34,9 +36,9 @@ struct RmsNormArgs {
   float eps;
 };
 
-// cos and sin of the angle fp32(position) * f_p, f_p = 1 / theta^(2p / head_dim), where the exponent, the power, the
-// quotient and the product are each rounded to fp32 (these roundings are part of the model's definition,
-// sala-architecture 3.3); then correctly rounded, up to positions of 2^21.
+// cos and sin of the angle fp32(position) * f_p, f_p = 1 / theta^(2p / head_dim), correctly rounded up to positions of
+// 2^21. Exponent, power, quotient and product are each rounded to fp32 first: that is part of the model's definition
+// (sala-architecture 3.3).
 struct RopeTableArgs {
   int64_t first_position;
   int n_tokens, head_dim;
@@ -94,8 +96,8 @@ struct QuantizeRowsArgs {
 //   x: fp32 activations; any form of the weights, dequantised exactly, fp32 sums.
 //   q: 8-bit activations, for int4 (activation group = the weights' group_size) and int8 weights (activation group_size
 //      given in q_group_size, a divisor of in_features): integer dot product per group, then
-// acc = fma(float(dot), scale_w * scale_x, acc) over the groups in ascending order; int4 zero points enter as
-// −zero·sum, in integers. out = acc + bias.
+//      acc = fma(float(dot), scale_w * scale_x, acc) over the groups in ascending order; int4 zero points enter as −zero·sum,
+//      in integers. out = acc + bias.
 struct MatmulArgs {
   const Matrix* weight;   // [out_features, in_features]
   const float* bias;      // [out_features] or null
@@ -109,14 +111,13 @@ struct MatmulArgs {
   int n_tokens;
 };
 
-// ---- lightning attention (linear, with constant decay)
-// -----------------------------------------------------------------
+// ---- lightning attention (linear, with constant decay) -----------------------------------------------------------------
 
 constexpr int kLightningChunk = 64;
 
-// The recurrent state of one layer: S at the last multiple of 64 tokens, and the rows since then. Positions count from
-// the sequence's first token, so chunks sit at absolute multiples of 64 however a sequence is split into calls, and a
-// partial chunk is finished by later calls from the same start state and rows.
+// The recurrent state of one layer: S at the last multiple of 64 tokens, and the rows since then. Positions count from the
+// sequence's first token, so chunks sit at absolute multiples of 64 however a sequence is split into calls, and a partial
+// chunk is finished by later calls from the same start state and rows.
 struct LightningState {
   float* s;       // [n_heads, head_dim (k), head_dim (v)]
   float* k_rows;  // [n_kv_heads, 64, head_dim]
@@ -127,8 +128,8 @@ struct LightningState {
 // With τ the place in the chunk, γ = exp(log_decay[h]) and S₀ the state at the chunk's start:
 //   o_τ = scale · (γ^(τ+1) · S₀ᵀ q_τ + Σ_{u ≤ τ} γ^(τ−u) (q_τ · k_u) v_u)
 //   S' = γ^64 · S₀ + Σ_u γ^(63−u) k_u v_uᵀ      when the chunk is complete
-// Query head h reads K/V head h / (n_heads / n_kv_heads). Rows are appended to state.k_rows and v_rows, state.n_rows
-// and s are updated. Source: Lightning Attention-2 (Qin et al. 2024), section 3; sala-architecture 3.4.
+// Query head h reads K/V head h / (n_heads / n_kv_heads). Rows are appended to state.k_rows and v_rows, state.n_rows and s
+// are updated. Source: Lightning Attention-2 (Qin et al. 2024), section 3; sala-architecture 3.4.
 struct LightningAttnArgs {
   const float* q;          // [n_tokens, n_heads, head_dim]
   const float* k;          // [n_tokens, n_kv_heads, head_dim]
@@ -140,8 +141,7 @@ struct LightningAttnArgs {
   float scale;
 };
 
-// ---- sparse attention
-// ---------------------------------------------------------------------------------------------------
+// ---- sparse attention ---------------------------------------------------------------------------------------------------
 
 constexpr int kKvTile = 64;
 
@@ -174,8 +174,7 @@ struct SparseAttnArgs {
   int n_tokens, n_heads, n_kv_heads, head_dim;
 };
 
-// out[g, j] = mean of rows stride·j … min(stride·j + kernel, n_rows) − 1 of head g, for windows first_window … +
-// n_windows.
+// out[g, j] = mean of rows stride·j … min(stride·j + kernel, n_rows) − 1 of head g, for windows first_window … + n_windows.
 struct CompressKeysArgs {
   const float* k;       // row i of head g at g * head_stride + i * head_dim
   int64_t head_stride;
@@ -187,10 +186,10 @@ struct CompressKeysArgs {
 };
 
 // Scores of key blocks (InfLLM-V2 stage 1; sala-architecture 3.8, design section 4):
-// z1 = q_scale · q · k1, z2 = q_scale · q · k2 over the visible windows; m, l = running max and Σ exp(z2 − m) (of k1's
-// own windows where k2 is null); P[h, j] = exp(z1 − m) / l; A[g, j] = Σ over the heads of the group P, in ascending
-// order; score[t, g, b] = max of A over windows block_begin[b] … block_end[b] − 1 that are visible; none visible: 0
-// where the range holds any window, −inf where it is empty. Where no window is visible to normalise by, P is 0.
+//   z1 = q_scale · q · k1, z2 = q_scale · q · k2 over the visible windows; m, l = running max and Σ exp(z2 − m) (of k1's own
+//   windows where k2 is null); P[h, j] = exp(z1 − m) / l; A[g, j] = Σ over the heads of the group P, in ascending order;
+//   score[t, g, b] = max of A over windows block_begin[b] … block_end[b] − 1 that are visible; none visible: 0 where the
+//   range holds any window, −inf where it is empty. Where no window is visible to normalise by, P is 0.
 struct BlockScoresArgs {
   const float* q;                // [n_tokens, n_heads, head_dim]
   const float* q_scale;          // [n_tokens]
@@ -207,8 +206,8 @@ struct BlockScoresArgs {
   int n_tokens, n_heads, n_kv_heads, head_dim;
 };
 
-// The k best of the first n_valid[r] scores of each row (−inf may be among them, NaN not), as ascending indices, −1
-// padded; at ties the lower index.
+// The k best of the first n_valid[r] scores of each row (−inf may be among them, NaN not), as ascending indices,
+// −1 padded; at ties the lower index.
 struct TopkBlocksArgs {
   const float* scores;     // [n_rows, n_blocks]
   const int32_t* n_valid;  // [n_rows] or null: n_blocks
@@ -223,8 +222,8 @@ struct ReadSpan {
   int n_rows;
 };
 
-// For each query row r and span s: max[r, s] = max over the span's rows of q[r] · k, sum[r, s] = Σ exp(q[r] · k −
-// max[r, s]). An empty span gives −inf and 0.
+// For each query row r and span s: max[r, s] = max over the span's rows of q[r] · k, sum[r, s] = Σ exp(q[r] · k − max[r, s]).
+// An empty span gives −inf and 0.
 struct ReadMassArgs {
   const float* q;         // [n_rows, head_dim], already scaled
   const ReadSpan* spans;  // [n_spans]
@@ -233,8 +232,7 @@ struct ReadMassArgs {
   int n_rows, n_spans, head_dim;
 };
 
-// ---- the table
-// ---------------------------------------------------------------------------------------------------------
+// ---- the table ---------------------------------------------------------------------------------------------------------
 
 // One table per backend; every entry is filled, so a caller never asks "does it exist?".
 struct Ops {
