@@ -1,12 +1,14 @@
 // Compiles the addon and the native tests (targets of CMakeLists.txt). Finished builds are kept outside the clone under a hash of everything that goes
 // into them, so that a second clone, or a branch switched back to, compiles nothing. Within a clone make compiles only what
-// changed. A build that was broken off by force starts over, since make takes a half-written object for a finished one.
+// changed. Two builds at once wait for each other. One that was broken off by force starts over, since make takes a half-written
+// object for a finished one.
 
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { cache, output, root, say } from './paths.mjs';
 import { run } from './run.mjs';
 
@@ -63,8 +65,7 @@ export async function buildNative(toolchain, target) {
     await compile(toolchain, target, folder);
     await keep(path.join(folder, file), finished);
   }
-  const now = new Date();
-  await utimes(finished, now, now);
+  await touch(finished);
   await dropOldBuilds();
   return path.join(finished, file);
 }
@@ -94,10 +95,9 @@ async function filesBelow(/** @type {string} */ relative) {
 
 async function compile(/** @type {Toolchain} */ toolchain, /** @type {BuildTarget} */ target, /** @type {string} */ folder) {
   const log = `${folder}.log`;
-  const unfinished = path.join(folder, '.unfinished');
-  if ((await exists(unfinished)) || (await wasElsewhere(folder))) await rm(folder, { recursive: true, force: true });
-  await mkdir(folder, { recursive: true });
-  await writeFile(unfinished, '');
+  await mkdir(output, { recursive: true });
+  const { brokenOff, release } = await claim(`${folder}.building`);
+  if (brokenOff || (await wasElsewhere(folder))) await rm(folder, { recursive: true, force: true });
   const began = Date.now();
   say(`compiling ${target} for ${toolchain.name} …`);
   try {
@@ -108,9 +108,53 @@ async function compile(/** @type {Toolchain} */ toolchain, /** @type {BuildTarge
     const build = ['--build', folder, '--target', target, '--parallel', String(availableParallelism())];
     await run('cmake', build, { log, env, append: true, onLine: percentReporter() });
   } finally {
-    await rm(unfinished, { force: true });
+    await release();
   }
   say(`compiled in ${Math.round((Date.now() - began) / 1000)} s`);
+}
+
+/**
+ * Waits until no other process builds in a folder, then holds a file there that says we do: our process id, touched as long as
+ * we live. One that is left over names a process that is gone, or another's by now, which does not touch it.
+ * @returns {Promise<{ brokenOff: boolean, release: () => Promise<void> }>} whether a build before us was ended by force
+ */
+async function claim(/** @type {string} */ file) {
+  for (let waited = false, brokenOff = false; ; ) {
+    try {
+      await writeFile(file, String(process.pid), { flag: 'wx' });
+      const touching = setInterval(() => void touch(file), 5_000);
+      const release = async () => {
+        clearInterval(touching);
+        await rm(file, { force: true });
+      };
+      return { brokenOff, release };
+    } catch (error) {
+      if (/** @type {NodeJS.ErrnoException} */ (error).code !== 'EEXIST') throw error;
+    }
+    const touched = (await stat(file).catch(() => undefined))?.mtimeMs ?? Date.now();
+    const pid = Number(await readFile(file, 'utf8').catch(() => ''));
+    if ((pid > 0 && !isAlive(pid)) || Date.now() - touched > 60_000) {
+      brokenOff = true;
+      await rm(file, { force: true });
+      continue;
+    }
+    if (!waited) say(`waiting for another build (process ${pid})`);
+    waited = true;
+    await delay(500);
+  }
+}
+
+async function touch(/** @type {string} */ file) {
+  const now = new Date();
+  await utimes(file, now, now).catch(() => undefined);
+}
+
+function isAlive(/** @type {number} */ pid) {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return /** @type {NodeJS.ErrnoException} */ (error).code === 'EPERM';
+  }
 }
 
 /** CMake refuses a build folder whose clone was moved or copied. */
