@@ -233,6 +233,7 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
 
   private sleep(): Promise<void> {
     return new Promise((resolve) => {
+      if (this.closed) return resolve();
       const done = (): void => {
         clearTimeout(timer);
         this.wake = undefined;

@@ -33,6 +33,8 @@ const candidateFiles = 48;
 const candidateSegments = 32;
 /** A segment with less of the question's attention is no source. */
 const leastShare = 0.01;
+/** What is left of the workspace is read before the answer if it takes no longer than this. */
+const smallRestSeconds = 8;
 
 export async function answer(session: ClientSessionOver, params: messages.AskParams, signal: AbortSignal): Promise<messages.AskResult> {
   return new Answer(session, params, signal).run();
@@ -146,20 +148,27 @@ class Answer {
     const { indexer } = this.core;
     if (this.params.wait === 'full') {
       this.phase('reading');
-      indexer.setReading(this, true);
-      try {
-        await indexer.readAll(Infinity, this.signal);
-      } finally {
-        indexer.setReading(this, false);
-      }
-      return;
+      return this.readRest(Infinity);
     }
     if (indexer.idle) return;
     const deadline = this.begin + (this.params.wait ?? defaultWaitSeconds) * 1000;
     const wanted = await this.matchingSegments(deadline);
-    if (wanted.length === 0) return;
-    this.phase('reading');
+    if (wanted.length > 0) this.phase('reading');
     await indexer.readFirst(wanted, deadline, this.signal);
+    // A small rest is read as well: seconds that make the answer certain.
+    const { tokens, total_tokens } = Indexer.total(this.session.roots);
+    const restSeconds = (total_tokens - tokens) / indexer.tokensPerSecond;
+    if (wanted.length > 0 && restSeconds < smallRestSeconds) await this.readRest(Math.min(deadline, performance.now() + 2000 * smallRestSeconds));
+  }
+
+  private async readRest(deadline: number): Promise<void> {
+    const { indexer } = this.core;
+    indexer.setReading(this, true);
+    try {
+      await indexer.readAll(deadline, this.signal);
+    } finally {
+      indexer.setReading(this, false);
+    }
   }
 
   /** Segments that share the question's words and are not in memory, best first. */

@@ -1,0 +1,294 @@
+// The engine's core on the tiny model: reading, edits, restarts, unsaved documents, and the property that matters most: whatever
+// happened before, memory equals that of a fresh read.
+
+import assert from 'node:assert/strict';
+import { appendFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import test from 'node:test';
+import { Core } from '../../extension/engine/core';
+import { EngineError } from '../../extension/engine/errors';
+import type { AskResult, OpenParams } from '../../extension/engine/messages';
+import type { ClientSession, SessionClient } from '../../extension/engine/session';
+
+const root = process.cwd();
+const tiny = path.join(root, 'test/fixtures/tiny');
+const never = new AbortController().signal;
+
+class Bench {
+  readonly dir = mkdtempSync(path.join(os.tmpdir(), 'sala-core-'));
+  readonly workspace = path.join(this.dir, 'workspace');
+  readonly sent: { method: string; params: unknown }[] = [];
+  private readonly cores: Core[] = [];
+
+  constructor(from?: string) {
+    if (from !== undefined) cpSync(path.join(root, from), this.workspace, { recursive: true });
+    else mkdirSync(this.workspace);
+  }
+
+  write(file: string, text: string): void {
+    mkdirSync(path.dirname(path.join(this.workspace, file)), { recursive: true });
+    writeFileSync(path.join(this.workspace, file), text);
+  }
+
+  async core(store?: string): Promise<Core> {
+    if (store !== undefined) mkdirSync(path.join(this.dir, store, 'tiny'), { recursive: true });
+    const core = await Core.load({
+      modelDir: tiny,
+      ...(store !== undefined && { store: path.join(this.dir, store, 'tiny') }),
+      activations: 'int8',
+      threads: 2,
+      onProgress: () => {},
+      log: (line) => this.sent.push({ method: 'log', params: line }),
+    });
+    this.cores.push(core);
+    return core;
+  }
+
+  async session(core: Core, params: Partial<OpenParams> = {}): Promise<ClientSession> {
+    const client: SessionClient = { kind: 'cli', notify: (type, sent) => void this.sent.push({ method: type.method, params: sent }) };
+    const session = core.createSession(client);
+    await session.open({
+      roots: [{ path: this.workspace, name: 'workspace' }],
+      trusted: true,
+      settings: {},
+      watch: 'none',
+      ingest: false,
+      ...params,
+    });
+    return session;
+  }
+
+  async dispose(): Promise<void> {
+    for (const core of this.cores) await core.close();
+    const logged = this.sent.filter(({ method }) => method === 'log').map(({ params }) => params);
+    rmSync(this.dir, { recursive: true, force: true });
+    assert.deepEqual(logged, []);
+  }
+}
+
+function check(title: string, body: (bench: Bench) => Promise<void>, from?: string): void {
+  test(`core: ${title}`, async () => {
+    const bench = new Bench(from);
+    try {
+      await body(bench);
+    } finally {
+      await bench.dispose();
+    }
+  });
+}
+
+/** Addresses of what is in memory, by file, and the states of all files. */
+function memoryOf(core: Core, session: ClientSession): Record<string, string[]> {
+  const roots = (session as unknown as { roots: readonly import('../../extension/engine/root-index').RootIndex[] }).roots;
+  const memory: Record<string, string[]> = {};
+  for (const index of roots) {
+    for (const record of [...index.records.values()].sort((a, b) => (a.path < b.path ? -1 : 1))) {
+      const segments = index.readable(record);
+      memory[record.path] = [index.coverageOf(record).state, ...segments.map(({ key, startByte, endByte }) => `${key} ${startByte} ${endByte}`)];
+      for (const { key } of segments) assert.notEqual(core.memory.handleOf(key), undefined);
+    }
+  }
+  return memory;
+}
+
+/** Tails are released by the engine's thread, soon after. */
+async function noTails(core: Core): Promise<void> {
+  for (let i = 0; i < 200 && core.native.memory().nTails > 0; i++) await new Promise((resolve) => setTimeout(resolve, 10));
+  assert.equal(core.native.memory().nTails, 0);
+}
+
+const ask = (session: ClientSession, question: string, more: object = {}): Promise<AskResult> =>
+  session.ask({ id: 1, question, maxTokens: 8, ...more }, never);
+
+check('reads a workspace, answers with sources, and encodes nothing twice', async (bench) => {
+  const first = await bench.core('store');
+  const session = await bench.session(first);
+  const read = await session.ingest(never);
+  assert.ok(read.files >= 15 && read.encoded_tokens > 1000);
+  assert.equal(read.encoded_tokens, read.tokens);
+  const files = await session.coverage({});
+  assert.ok(files.filter(({ state }) => state === 'in').length === read.files);
+  assert.ok(files.every(({ state, rule }) => state !== 'excluded' || rule !== undefined));
+
+  const answer = await ask(session, 'Where is ring_append defined?');
+  assert.ok(answer.sources.length > 0);
+  for (const { path: file, start_line, end_line } of answer.sources) {
+    const lines = readFileSync(path.join(bench.workspace, file), 'utf8').split('\n').length;
+    assert.ok(start_line >= 1 && end_line >= start_line && end_line <= lines, `${file}:${start_line}-${end_line}`);
+  }
+  assert.deepEqual(answer.missing, []);
+  assert.equal(answer.coverage.estimated, false);
+  assert.equal(answer.coverage.files, answer.coverage.total_files);
+  const again = await ask(session, 'Where is ring_append defined?');
+  assert.equal(again.answer, answer.answer);
+  await noTails(first);
+  await first.close();
+
+  const second = await bench.core('store');
+  const reopened = await bench.session(second);
+  const reread = await reopened.ingest(never);
+  assert.deepEqual([reread.encoded_tokens, reread.reused_tokens, reread.tokens], [0, read.tokens, read.tokens]);
+  assert.deepEqual(memoryOf(second, reopened), memoryOf(second, await bench.session(second)));
+  assert.equal((await ask(reopened, 'Where is ring_append defined?')).answer, answer.answer);
+}, 'test/fixtures/workspace');
+
+check('a name that is nowhere is said to be nowhere, and nothing is invented', async (bench) => {
+  bench.write('src/a.ts', 'export function presentName() { return 1; }\n');
+  const session = await bench.session(await bench.core());
+  const answer = await ask(session, 'Where is `absentName` defined?');
+  assert.match(answer.answer, /^`absentName` does not occur in this workspace\./);
+  assert.deepEqual([answer.missing, answer.sources, answer.timings.tokens], [['absentName'], [], 0]);
+  const file = await ask(session, 'What is in src/missing.c?');
+  assert.match(file.answer, /`src\/missing\.c` is not in this workspace/);
+  const used = await ask(session, 'Where is presentName used?');
+  assert.match(used.answer, /`src\/a\.ts`: line 1/);
+});
+
+check('until the workspace is in, the question decides what is read', async (bench) => {
+  for (let i = 0; i < 120; i++) bench.write(`lib/f${i}.ts`, `export function filler${i}(a: number): number {\n  return a + ${i};\n}\n`.repeat(3));
+  bench.write('zz/target.ts', 'export const HAYSTACK_PROBE = 4711;\n');
+  const session = await bench.session(await bench.core());
+  const answer = await ask(session, 'Where is HAYSTACK_PROBE defined?', { wait: 0.5 });
+  assert.ok((await session.coverage({ path: 'zz/target.ts' }))[0]?.state === 'in');
+  assert.ok(answer.coverage.files >= 1 && answer.coverage.total_files === 121);
+});
+
+check('an edit costs the edit; a revert and a rename back cost nothing', async (bench) => {
+  const core = await bench.core('store');
+  const session = await bench.session(core);
+  await session.ingest(never);
+  const file = path.join(bench.workspace, 'src/store/ring.c');
+  const original = readFileSync(file, 'utf8');
+  const encoded = async (): Promise<number> => {
+    session.filesChanged({ paths: [] });
+    await session.coverage({});
+    return (await session.ingest(never)).encoded_tokens;
+  };
+  const before = await encoded();
+  writeFileSync(file, original.replace('void ring_close', '// closes it\nvoid ring_close'));
+  const edited = (await encoded()) - before;
+  assert.ok(edited > 0 && edited <= 1000, String(edited));
+  writeFileSync(file, original);
+  assert.equal((await encoded()) - before, edited);
+  const moved = path.join(bench.workspace, 'src/store/moved.c');
+  renameSync(file, moved);
+  const renamed = await encoded();
+  renameSync(moved, file);
+  assert.equal(await encoded(), renamed);
+}, 'test/fixtures/workspace');
+
+check('an unsaved document shadows its file, and the file comes back', async (bench) => {
+  bench.write('a.py', 'def old_name():\n    return 1\n');
+  const core = await bench.core();
+  const session = await bench.session(core);
+  await session.ingest(never);
+  const saved = memoryOf(core, session);
+  session.document({ path: path.join(bench.workspace, 'a.py'), text: 'def new_name():\n    return 2\n' });
+  await session.ingest(never);
+  assert.notDeepEqual(memoryOf(core, session), saved);
+  assert.deepEqual((await ask(session, 'Where is new_name defined?')).missing, []);
+  session.document({ path: path.join(bench.workspace, 'a.py'), text: null });
+  await session.ingest(never);
+  assert.deepEqual(memoryOf(core, session), saved);
+});
+
+check('what becomes excluded leaves memory; the reason is told', async (bench) => {
+  bench.write('keep.ts', 'export const kept = 1;\n');
+  bench.write('drop/secret.ts', 'export const dropped = 2;\n');
+  const core = await bench.core();
+  const session = await bench.session(core);
+  await session.ingest(never);
+  const before = core.native.memory().nSegments;
+  bench.write('.gitignore', 'drop/\n');
+  session.filesChanged({ paths: [] });
+  const [why] = await session.coverage({ path: 'drop/secret.ts' });
+  assert.deepEqual([why?.state, why?.rule], ['excluded', 'ignored']);
+  await session.ingest(never);
+  assert.ok(core.native.memory().nSegments <= before);
+  assert.match((await ask(session, 'Where is `dropped` defined?')).answer, /does not occur/);
+});
+
+check('two roots share equal segments, and a scope reads only its part', async (bench) => {
+  const text = 'export const SHARED_ONE = 1;\n';
+  bench.write('a/src/util.ts', text);
+  bench.write('b/src/util.ts', text);
+  bench.write('b/src/own.ts', 'export const B_ONLY = 2;\n');
+  const core = await bench.core();
+  const session = await bench.session(core, {
+    roots: ['a', 'b'].map((name) => ({ path: path.join(bench.workspace, name), name })),
+  });
+  const read = await session.ingest(never);
+  assert.equal(read.files, 3);
+  assert.equal(core.native.memory().nSegments, 2);
+  const scoped = await ask(session, 'Where is SHARED_ONE defined?', { roots: [path.join(bench.workspace, 'b')], scope: ['src/**'] });
+  assert.ok(scoped.sources.every((source) => source.root === path.join(bench.workspace, 'b')));
+  assert.match((await ask(session, 'Where is B_ONLY defined?', { scope: ['lib/**'] })).answer, /does not occur/);
+});
+
+check('an untrusted workspace is not read; a missing one is refused', async (bench) => {
+  bench.write('a.ts', 'export const a = 1;\n');
+  const core = await bench.core();
+  const session = await bench.session(core, { trusted: false });
+  const code = async (call: Promise<unknown>): Promise<string> => call.then(() => 'none', (error: unknown) => (error as EngineError).code);
+  assert.equal(await code(ask(session, 'hi')), 'untrusted');
+  assert.equal(core.native.memory().nSegments, 0);
+  assert.equal(await code(bench.session(core, { roots: [{ path: path.join(bench.dir, 'nowhere'), name: 'x' }] })), 'not_a_workspace');
+});
+
+check('stopping an answer keeps what had come and frees what it held', async (bench) => {
+  const core = await bench.core();
+  const session = await bench.session(core);
+  await session.ingest(never);
+  const stop = new AbortController();
+  const pending = session.ask({ id: 7, question: 'Explain everything at length', maxTokens: 500 }, stop.signal);
+  const began = Date.now();
+  while (!bench.sent.some(({ method }) => method === 'askText')) {
+    assert.ok(Date.now() - began < 20_000, 'no text came');
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  stop.abort();
+  const answer = await pending;
+  assert.ok(['cancelled', 'repetition', 'end'].includes(answer.stop));
+  await noTails(core);
+}, 'test/fixtures/workspace');
+
+check('after any history memory equals that of a fresh read', async (bench) => {
+  const seed = Number(process.env['SEED'] ?? Date.now() % 1e9);
+  console.log(`seed ${seed}`);
+  let state = seed;
+  const random = (n: number): number => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((state / 2 ** 32) * n);
+  };
+  const line = (): string => `export const name${random(500)} = ${random(1000)};\n`;
+  for (let i = 0; i < 12; i++) bench.write(`d${i % 3}/f${i}.ts`, Array.from({ length: 5 + random(60) }, line).join(''));
+  const core = await bench.core('store');
+  const session = await bench.session(core);
+  for (let round = 0; round < 12; round++) {
+    for (let edit = 0; edit < 6; edit++) {
+      const folders = readdirSync(bench.workspace).filter((name) => statSync(path.join(bench.workspace, name)).isDirectory());
+      const files = folders.flatMap((name) => readdirSync(path.join(bench.workspace, name)).map((file) => path.join(bench.workspace, name, file)));
+      const file = files[random(files.length)] as string;
+      const lines = readFileSync(file, 'utf8').split(/(?<=\n)/);
+      const kind = random(7);
+      if (kind === 0) writeFileSync(file, lines.toSpliced(random(lines.length + 1), 0, line(), line()).join(''));
+      else if (kind === 1) writeFileSync(file, lines.toSpliced(random(lines.length), 3).join(''));
+      else if (kind === 2 && files.length > 6) rmSync(file);
+      else if (kind === 3) renameSync(file, path.join(path.dirname(file), `r${random(1000)}.ts`));
+      else if (kind === 4) writeFileSync(file, '');
+      else if (kind === 5) writeFileSync(file, Buffer.from([0, 1, 2, 255]));
+      else appendFileSync(file, line());
+    }
+    // Sometimes reading is under way while the next edits come.
+    session.filesChanged({ paths: [] });
+    if (random(3) > 0) continue;
+    await session.coverage({});
+    await session.ingest(never);
+    const fresh = await bench.core(`fresh${round}`);
+    const cold = await bench.session(fresh);
+    await cold.ingest(never);
+    assert.deepEqual(memoryOf(core, session), memoryOf(fresh, cold));
+    await fresh.close();
+  }
+});
