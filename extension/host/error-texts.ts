@@ -52,3 +52,8 @@ export function notice(kind: Notice['kind'], sentence: string, ...actions: Actio
 function action(id: ActionId): Action {
   return { id, label: labels[id] };
 }
+
+/** For a machine that no engine was built for. */
+export function unsupportedSentence(platform = process.platform, arch = process.arch): string {
+  return `This build of SALA has no engine for ${platform}-${arch}. In a clone of the repository, "npm run build" makes one.`;
+}

@@ -11,6 +11,7 @@ import { EngineError, toEngineError } from '../engine/errors';
 import * as messages from '../engine/messages';
 import type { Log } from '../log';
 import { EngineClient, type EngineState } from './engine-client';
+import { unsupportedSentence } from './error-texts';
 import { roots } from './locate';
 import { isOnBattery } from './power';
 
@@ -274,9 +275,4 @@ export class Session implements vscode.Disposable {
     if (this.#opened !== undefined) this.#pause().catch(() => {});
     this.#changed.fire();
   }
-}
-
-/** For a machine that no engine was built for. */
-export function unsupportedSentence(): string {
-  return `This build of SALA has no engine for ${process.platform}-${process.arch}. In a clone of the repository, "npm run build" makes one.`;
 }

@@ -6,8 +6,8 @@ import type { Coverage, IngestStatus } from '../engine/messages';
 import type { Notice, Surface } from '../protocol';
 import { count, duration, files, shortCount } from '../texts';
 import type { EngineState } from './engine-client';
-import { failureOf, notice } from './error-texts';
-import { unsupportedSentence, type Consent, type Place } from './session';
+import { failureOf, notice, unsupportedSentence } from './error-texts';
+import type { Consent, Place } from './session';
 
 export interface SurfaceState {
   readonly place: Place;
@@ -64,7 +64,6 @@ function noticeOf(state: SurfaceState): Notice | null {
   }
 }
 
-/** A few thousand tokens are read in seconds; nobody needs to be asked. */
 function hasUnread({ total_files, files: read }: Coverage): boolean {
   return total_files > read;
 }
