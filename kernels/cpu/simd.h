@@ -282,11 +282,11 @@ inline void transpose(F32x8 (&rows)[kLanes]) {
 inline F32x8 load_floats(const float* p) { return F32x8::load(p); }
 inline F32x8 load_floats(const int8_t* p) { return F32x8::load_i8(p); }
 
-// The first n lanes from p (1 … 8), `rest` in the others; memory behind them is not touched. So the end of an array
+// The first n lanes from p (1 … 8), 0 in the others; memory behind them is not touched. So the end of an array
 // takes the same path, and gives the same bits, as its middle.
-inline F32x8 load_part(const float* p, int n, float rest = 0) {
+inline F32x8 load_part(const float* p, int n) {
   if (n >= kLanes) return F32x8::load(p);
-  float lanes[kLanes] = {rest, rest, rest, rest, rest, rest, rest, rest};
+  float lanes[kLanes] = {};
   for (int i = 0; i < n; ++i) lanes[i] = p[i];
   return F32x8::load(lanes);
 }
