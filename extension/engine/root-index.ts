@@ -18,6 +18,8 @@ import { admit } from './workspace/admission';
 
 /** Bytes of source text a token stands for, until a file is tokenized: measured on this repository and /usr/include. */
 const bytesPerToken = 3.4;
+/** File systems stamp with a coarse clock: some step by a few milliseconds, old ones by two seconds. */
+const clockStepMs = 2000;
 
 export interface Segment extends KnownSegment {
   /** Header and text; there only while it may have to be encoded. */
@@ -120,7 +122,7 @@ export class RootIndex {
     await Promise.all(
       records.map(async ({ path: file, info }) => {
         const now = await stat(path.join(this.dir, file));
-        if (!now || now.bytes !== info.bytes || now.mtimeMs !== info.mtimeMs || now.ino !== info.ino) changed.push(file);
+        if (!now || !sameStamp(now, info)) changed.push(file);
       }),
     );
     return changed;
@@ -132,7 +134,7 @@ export class RootIndex {
       this.records.set(file.path, { root: this, path: file.path, info: file, changed: false, overBudget: false });
       return true;
     }
-    const same = record.info.bytes === file.bytes && record.info.mtimeMs === file.mtimeMs && record.info.ino === file.ino;
+    const same = sameStamp(record.info, file);
     record.info = file;
     if (same) return false;
     this.outdate(record);
@@ -253,7 +255,8 @@ export class RootIndex {
       headerTokens: cut.headerTokens,
       tokens: cut.tokens,
     }));
-    if (record.info !== info || record.changed || this.records.get(record.path) !== record) return;
+    // It changed, or went, while it was cut: whoever saw that has it cut again.
+    if (!sameStamp(record.info, info) || record.changed || this.records.get(record.path) !== record) return;
     await this.take(record, { fileKey, stamp: info, segments }, info);
   }
 
@@ -273,7 +276,9 @@ export class RootIndex {
   private remember(record: FileRecord, info: WalkedFile, fileKey: string, segments: readonly Segment[]): void {
     if (this.shadows.has(record.path)) return;
     const plain = segments.map(({ tokens: _tokens, ...known }) => known);
-    this.manifest.set({ path: record.path, bytes: info.bytes, mtimeMs: info.mtimeMs, ino: info.ino, fileKey }, plain);
+    // A file written just now may be written again within the clock's step and look the same: next time it is read again.
+    const mtimeMs = Date.now() - info.mtimeMs > clockStepMs ? info.mtimeMs : 0;
+    this.manifest.set({ path: record.path, bytes: info.bytes, mtimeMs, ino: info.ino, fileKey }, plain);
   }
 
   /** The version that was being read is what requests see, once all of it is in. */
@@ -398,4 +403,8 @@ export class RootIndex {
     this.records.clear();
     return { segments: keys.size, keys };
   }
+}
+
+function sameStamp(a: Stamp, b: Stamp): boolean {
+  return a.bytes === b.bytes && a.mtimeMs === b.mtimeMs && a.ino === b.ino;
 }

@@ -2,7 +2,7 @@
 // first needs one. A result depends on the text alone: limits are counted in work done, never in time.
 
 import path from 'node:path';
-import { Language, Parser, type TreeCursor } from 'web-tree-sitter';
+import { Language, Parser, type ParseState, type TreeCursor } from 'web-tree-sitter';
 import { assetPath } from '../assets';
 import { EngineError } from '../errors';
 
@@ -27,7 +27,6 @@ const extensions: Readonly<Record<string, readonly string[]>> = {
   'cpp': ['c', 'h', 'cc', 'cpp', 'cxx', 'c++', 'hh', 'hpp', 'hxx', 'h++', 'inl', 'ipp', 'cu', 'cuh'],
   'css': ['css'],
   'go': ['go'],
-  'ini': ['ini', 'cfg', 'conf'],
   'java': ['java'],
   'javascript': ['js', 'mjs', 'cjs', 'jsx'],
   'php': ['php'],
@@ -42,8 +41,16 @@ const nameOf = new Map(Object.entries(extensions).flatMap(([name, list]) => list
 
 /** UTF-16 units. A tree takes up to 60 times the memory of its text, and what WebAssembly once took it never gives back. */
 const maxParsedUnits = 400_000;
-/** Calls of the parser's progress callback, about one per 200 bytes of sound code; error recovery can take many more. */
-const maxParseSteps = 10_000;
+/**
+ * Text that is not of the language can cost the parser quadratic time in recovery, up to minutes. Both bounds end that within a
+ * second or two; of 1,500 files of system and package folders, C++ headers full of macros among them, none meets either.
+ * Units that the lexer may read for each unit of text (there: at most 5), and for any text.
+ */
+const maxReads = { perUnit: 8, free: 1 << 16 };
+/** Calls of the progress callback, one for 100 actions: bytes (UTF-16) parsed for each (there: at least 130), and calls for any text. */
+const maxSteps = { bytesEach: 100, free: 32 };
+/** Units handed to the lexer at once; it asks anew whenever it goes back further. */
+const readUnits = 1024;
 
 const loaded = new Map<string, Promise<Grammar>>();
 let runtime: Promise<void> | undefined;
@@ -90,8 +97,20 @@ class TreeSitterGrammar implements Grammar {
 
   nesting(text: string, nLines: number): Nesting | null {
     if (text.length > maxParsedUnits) return null;
+    let reads = 0;
     let steps = 0;
-    const tree = this.parser.parse(text, null, { progressCallback: () => ++steps > maxParseSteps });
+    let parsed = 0;
+    const mayRead = text.length * maxReads.perUnit + maxReads.free;
+    const read = (index: number): string => {
+      const part = text.slice(index, index + readUnits);
+      reads += part.length;
+      return part;
+    };
+    const tangled = ({ currentOffset }: ParseState): boolean => {
+      parsed = Math.max(parsed, currentOffset);
+      return reads > mayRead || ++steps > maxSteps.free + parsed / maxSteps.bytesEach;
+    };
+    const tree = this.parser.parse(read, null, { progressCallback: tangled });
     if (tree === null) {
       this.parser.reset();
       return null;
