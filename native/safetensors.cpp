@@ -103,7 +103,10 @@ size_t dtype_size(Dtype dtype) { return kDtypes[static_cast<size_t>(dtype)].size
 
 std::string shape_text(const std::vector<int64_t>& shape) {
   std::string text = "[";
-  for (const int64_t n : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(n);
+  for (const int64_t n : shape) {
+    if (text.size() > 1) text += ", ";
+    text += std::to_string(n);
+  }
   return text + "]";
 }
 
