@@ -113,13 +113,13 @@ export class ClientSessionOver implements ClientSession {
     for (const watch of watches) await watch.close();
   }
 
-  /** One look after the other, so that the newest state of the disk is what is kept. */
+  /** One look after the other, so that the newest state of the disk is what is kept. No paths: all of the root. */
   private lookAt(root: RootIndex, paths: readonly string[]): Promise<void> {
     this.lookingAt = this.lookingAt.then(async () => {
       try {
-        const different = paths.length === 0 ? (await root.scan(), true) : await root.lookAt(paths);
-        if (!different) return;
-        this.search.setFiles(this.searchFiles());
+        const { changed, gone } = await root.lookAt(paths.length === 0 ? [''] : paths);
+        if (changed.length === 0 && gone.length === 0) return;
+        this.search.updateFiles(changed, gone);
         this.core.indexer.changed();
       } catch (error) {
         this.core.log(`looking at changes: ${toEngineError(error).message}`);

@@ -85,6 +85,8 @@ export class Core implements EngineCore {
   }
 
   createSession(client: SessionClient): ClientSession {
+    // Behind an editor the editor comes first; somebody at a terminal waits for us alone.
+    if (client.kind === 'editor') loadAddon().setBackground(true);
     const session = new ClientSessionOver(this, client, (closed) => this.sessions.delete(closed));
     this.sessions.add(session);
     return session;

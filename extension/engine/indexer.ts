@@ -218,9 +218,13 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
         if (batch.length > 0) {
           const edited = batch.some(({ record }) => record.current !== undefined);
           await Promise.all([this.encode(batch, edited ? 'edit' : 'ingest'), this.cutAhead()]);
+          await this.saveNowAndThen();
         }
-        else await this.sleep();
-        await this.saveNowAndThen();
+        else {
+          await this.saveNowAndThen();
+          this.emit('status');
+          await this.sleep();
+        }
       } catch (thrown) {
         const error = toEngineError(thrown);
         if (error.code === 'cancelled') continue;

@@ -7,14 +7,15 @@ import { toEngineError } from './errors';
 import type { Manifest, KnownSegment, Stamp } from './manifest';
 import type { Coverage, ExclusionRule, FileCoverage, FileState } from './messages';
 import type { SegmentMemory } from './segment-memory';
+import { admissionOrder, admit } from './workspace/admission';
 import { classifyContent, isNotebook, isVerdict } from './workspace/classify';
-import type { FilterSettings } from './workspace/filter';
+import { isWithin, type FilterSettings } from './workspace/filter';
 import type { Hash } from './workspace/hash';
 import { notebookText } from './workspace/notebook';
-import type { SearchFile } from './workspace/search';
+import type { FileName, SearchFile } from './workspace/search';
 import { cutterVersion, type SegmentCut } from './workspace/segmenter';
+import { VolatileFiles } from './workspace/watch';
 import { look, walk, type ExcludedPath, type UnreadablePath, type WalkedFile } from './workspace/walk';
-import { admit } from './workspace/admission';
 
 /** Bytes of source text a token stands for, until a file is tokenized: measured on this repository and /usr/include. */
 const bytesPerToken = 3.4;
@@ -48,6 +49,12 @@ export interface FileRecord {
   error?: string;
 }
 
+/** What a look found, in the words of the search. */
+export interface Changes {
+  readonly changed: readonly SearchFile[];
+  readonly gone: readonly FileName[];
+}
+
 export interface RootParts {
   readonly memory: SegmentMemory;
   readonly hash: Hash;
@@ -64,6 +71,7 @@ export class RootIndex {
   /** Text of unsaved documents: shadows the file. */
   private readonly shadows = new Map<string, string>();
   private tokenBudget = Infinity;
+  private readonly volatile = new VolatileFiles();
   settings: FilterSettings;
   /** Folders that were walked, '' first. */
   folders: readonly string[] = [];
@@ -96,23 +104,44 @@ export class RootIndex {
     this.admit(this.tokenBudget);
   }
 
-  /** Looks again at paths within the root; true if anything is different. */
-  async lookAt(paths: readonly string[]): Promise<boolean> {
-    const found = await look({ root: this.dir, settings: this.settings, ownPaths: this.parts.ownPaths }, paths);
-    const within = (file: string): boolean => found.looked.some((p) => p === '' || file === p || file.startsWith(`${p}/`));
+  /** Looks again at paths within the root, '' for all of it. Says which files a search has to look at anew. */
+  async lookAt(paths: readonly string[]): Promise<Changes> {
+    const now = performance.now();
+    const rested = this.volatile.takeRested(now);
+    const found = await look({ root: this.dir, settings: this.settings, ownPaths: this.parts.ownPaths }, [...paths, ...rested]);
+    const within = (file: string): boolean => found.looked.some((p) => isWithin(file, p));
     const there = new Set(found.files.map((file) => file.path));
-    let different = false;
+    const changed: SearchFile[] = [];
+    const gone: FileName[] = [];
     for (const record of [...this.records.values()]) {
       if (!within(record.path) || there.has(record.path)) continue;
       this.remove(record);
-      different = true;
+      gone.push({ root: this.dir, path: record.path });
     }
-    for (const map of [this.excluded, this.unreadable]) for (const file of [...map.keys()]) if (within(file)) map.delete(file);
-    for (const entry of found.excluded) this.excluded.set(entry.path, entry);
+    for (const map of [this.excluded, this.unreadable]) {
+      for (const file of [...map.keys()]) if (within(file) && map.delete(file)) gone.push({ root: this.dir, path: file });
+    }
+    for (const entry of found.excluded) {
+      this.excluded.set(entry.path, entry);
+      if (!entry.folder) changed.push(this.excludedFile(entry));
+    }
     for (const entry of found.unreadable) this.unreadable.set(entry.path, entry);
-    for (const file of found.files) different = this.see(file) || different;
-    if (different) this.admit(this.tokenBudget);
-    return different;
+    for (const file of found.files) {
+      const known = this.records.has(file.path);
+      if (!this.see(file)) continue;
+      const record = this.records.get(file.path) as FileRecord;
+      if (known && this.volatile.note(file.path, now)) this.setAside(record);
+      changed.push(this.searchFile(record));
+    }
+    this.folders = [...this.folders.filter((folder) => !within(folder)), ...found.folders];
+    if (changed.length > 0 || gone.length > 0) this.admit(this.tokenBudget);
+    return { changed, gone: gone.filter(({ path: file }) => !changed.some((entry) => entry.path === file)) };
+  }
+
+  private setAside(record: FileRecord): void {
+    this.clear(record);
+    record.changed = false;
+    record.verdict = { rule: 'volatile', detail: 'changes all the time' };
   }
 
   /** Files whose size or time differs from what was read, looked at now; at most `limit` are looked at. */
@@ -183,10 +212,11 @@ export class RootIndex {
 
   /** Admitted files, in the order of their admission. */
   admitted(): FileRecord[] {
-    const rank = { code: 0, doc: 1, data: 2 } as const;
     return [...this.records.values()]
       .filter((record) => !record.overBudget && !record.verdict && record.error === undefined)
-      .sort((a, b) => rank[a.info.class] - rank[b.info.class] || (a.path < b.path ? -1 : 1));
+      .map((record) => ({ path: record.path, class: record.info.class, tokens: 0, record }))
+      .sort(admissionOrder)
+      .map(({ record }) => record);
   }
 
   // ---- versions ---------------------------------------------------------------------------------------------------------------
@@ -382,12 +412,16 @@ export class RootIndex {
 
   /** What an exact search looks at: all that is not ignored, read or not. */
   *searchFiles(): Iterable<SearchFile> {
-    for (const { path: file, info, verdict } of this.records.values()) {
-      yield { root: this.dir, path: file, bytes: info.bytes, mtimeMs: info.mtimeMs, ...(verdict && { rule: verdict.rule }) };
-    }
-    for (const entry of this.excluded.values()) {
-      if (!entry.folder) yield { root: this.dir, path: entry.path, bytes: entry.bytes, mtimeMs: entry.mtimeMs, rule: entry.rule };
-    }
+    for (const record of this.records.values()) yield this.searchFile(record);
+    for (const entry of this.excluded.values()) if (!entry.folder) yield this.excludedFile(entry);
+  }
+
+  private searchFile({ path: file, info, verdict }: FileRecord): SearchFile {
+    return { root: this.dir, path: file, bytes: info.bytes, mtimeMs: info.mtimeMs, ...(verdict && { rule: verdict.rule }) };
+  }
+
+  private excludedFile({ path: file, bytes, mtimeMs, rule }: ExcludedPath): SearchFile {
+    return { root: this.dir, path: file, bytes, mtimeMs, rule };
   }
 
   async save(): Promise<void> {

@@ -105,6 +105,16 @@ const generatedPatterns = [
   /\.tsbuildinfo$/,
 ];
 
+/** Formats that are never text: known without reading, so that they count for nothing while the workspace is not in. */
+const binaryExtensions = new Set(
+  (
+    'safetensors gguf onnx pt pth ckpt npy npz pkl h5 hdf5 parquet arrow feather tflite mlmodel node wasm o obj a lib so dylib dll exe ' +
+    'bin dat class jar war pyc pyo whl egg png jpg jpeg gif bmp ico icns webp avif tif tiff psd heic mp3 mp4 m4a m4v mov avi mkv webm ' +
+    'ogg oga ogv flac wav aac pdf doc docx xls xlsx ppt pptx odt ods odp zip gz tgz bz2 xz zst lz4 7z rar tar iso dmg img vsix woff ' +
+    'woff2 ttf otf eot sqlite sqlite3 db mdb pcap ds_store'
+  ).split(' '),
+);
+
 /** What the name alone decides, before a byte is read; undefined: nothing. */
 export function classifyName(path: string): Verdict | undefined {
   const name = baseName(path).toLowerCase();
@@ -113,6 +123,8 @@ export function classifyName(path: string): Verdict | undefined {
   if (/[.-]min\.(?:js|mjs|cjs|css)$/.test(name)) return { rule: 'minified', detail: 'named as minified' };
   const generated = generatedPatterns.find((pattern) => pattern.test(name));
   if (generated) return { rule: 'generated', detail: 'named as the output of a generator' };
+  const extension = extensionOf(name);
+  if (binaryExtensions.has(extension)) return { rule: 'binary', detail: `.${extension} files are not text` };
   return undefined;
 }
 
