@@ -297,10 +297,12 @@ CgroupFolders cgroup_folders(const std::string& root, const std::string& control
   for (std::string line; std::getline(lines, line);) {  // "4:cpu,cpuacct:/a/b" or "0::/a/b"
     const size_t first = line.find(':'), second = line.find(':', first + 1);
     if (first == std::string::npos || second == std::string::npos || line.substr(second + 1, 1) != "/") continue;
-    const std::string names = "," + line.substr(first + 1, second - first - 1) + ",", path = line.substr(second + 1);
-    if (names == ",,") add(folders.unified, root + "/sys/fs/cgroup", path);
-    if (names.find("," + controller + ",") != std::string::npos)
-      add(folders.v1, root + "/sys/fs/cgroup/" + controller, path);
+    const std::string path = line.substr(second + 1);
+    std::istringstream names(line.substr(first + 1, second - first - 1));
+    if (second == first + 1) add(folders.unified, root + "/sys/fs/cgroup", path);
+    for (std::string name; std::getline(names, name, ',');) {
+      if (name == controller) add(folders.v1, root + "/sys/fs/cgroup/" + controller, path);
+    }
   }
   return folders;
 }
