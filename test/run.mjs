@@ -17,6 +17,9 @@ import { hostTarget, targets, zigToolchain } from '../extension/build/zig.mjs';
 
 const results = path.join(output, 'test');
 
+/** What runs longer hangs: it is ended and has failed. */
+const longestMs = 15 * 60_000;
+
 /**
  * In the order of what is quickest to tell.
  * @type {Record<string, () => Promise<Count>>}
@@ -193,10 +196,13 @@ async function run(/** @type {string} */ name, /** @type {string} */ program, /*
       file.write(piece);
     });
   }
+  /** @type {NodeJS.Timeout | undefined} */
+  let timer;
   const code = await new Promise((resolve, reject) => {
     child.once('error', reject);
     child.once('close', (status, signal) => resolve(signal ?? status));
-  });
+    timer = setTimeout(() => child.kill('SIGKILL'), longestMs);
+  }).finally(() => clearTimeout(timer));
   file.end();
   return { code, text, log };
 }

@@ -2,13 +2,12 @@
 // files that they load. Sources are TypeScript modules without a build of their own; types are checked by `npm run typecheck`.
 
 import { copyFile, mkdir, readdir } from 'node:fs/promises';
-import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import * as esbuild from 'esbuild';
 import { dist, root, say } from './paths.mjs';
 
-/** Bundle → source, for Node. */
+/** Bundle → source: a program for each process, and the worker of the engine process. */
 const programs = {
   'cli': 'extension/cli/main.ts',
   'engine': 'extension/engine/process.ts',
@@ -64,11 +63,11 @@ export async function watch() {
 function configurations(/** @type {boolean} */ release, /** @type {string} */ outdir) {
   const common = { minify: release, sourcemap: !release, metafile: true, outdir };
   return [
-    { ...nodeOptions, ...common, entryPoints: present(programs) },
+    { ...nodeOptions, ...common, entryPoints: programs },
     {
       ...common,
       absWorkingDir: root,
-      entryPoints: present(pages),
+      entryPoints: pages,
       bundle: true,
       platform: 'browser',
       target: 'chrome122',
@@ -76,13 +75,6 @@ function configurations(/** @type {boolean} */ release, /** @type {string} */ ou
       logLevel: 'warning',
     },
   ];
-}
-
-/** @type {(entries: Record<string, string>) => Record<string, string>} */
-function present(entries) {
-  const missing = Object.values(entries).filter((source) => !existsSync(path.join(root, source)));
-  for (const source of missing) say(`left out, not there yet: ${source}`);
-  return Object.fromEntries(Object.entries(entries).filter(([, source]) => !missing.includes(source)));
 }
 
 /** The tree-sitter runtime and its grammars. */
