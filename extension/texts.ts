@@ -105,6 +105,7 @@ export function ingestSentence(status: IngestStatus): string {
     case 'scanning':
       return 'Looking through the folders…';
     case 'reading':
+      if (isComplete(coverage)) return `Reading what has changed; ${read}`;
       return `Reading: ${read}${status.seconds_left === undefined ? '' : `, ${duration(status.seconds_left)} left`}`;
     case 'paused':
       return `${read}; reading is ${pauseReasons[status.reason ?? 'user']}`;

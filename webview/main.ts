@@ -127,8 +127,8 @@ function speak(message: ToWebview): void {
       break;
     case 'answered': {
       const { record } = message;
-      const notes = [missingSentence(record.missing), record.uncertain ? uncertainSentence : null].filter((s) => s !== null);
-      status.say([record.stop === 'cancelled' ? 'Stopped.' : 'Answer:', ...notes, record.answer].join(' '));
+      const notes = missingSentence(record.missing) ?? (record.uncertain ? uncertainSentence : '');
+      status.say([record.stop === 'cancelled' ? 'Stopped.' : 'Answer:', notes, record.answer].filter((s) => s !== '').join(' '));
       break;
     }
     case 'failed':

@@ -59,15 +59,17 @@ const quietSettings = {
   'editor.cursorBlinking': 'solid',
 };
 
-/** A private home for a server: settings, extensions, logs. */
-export async function makeProfile(dir, settings = {}) {
+/** A private home for a server: settings, extensions, logs. `machine`: settings that only a machine may have. */
+export async function makeProfile(dir, settings = {}, machine = {}) {
   const profile = { dir, data: path.join(dir, 'data'), extensions: path.join(dir, 'extensions'), config: path.join(dir, 'config.yaml') };
   await rm(dir, { recursive: true, force: true });
   await mkdir(path.join(profile.data, 'User'), { recursive: true });
   await mkdir(profile.extensions, { recursive: true });
   // An empty one: code-server would write one with a password into the user's home.
   await writeFile(profile.config, '');
-  await writeSettings(profile, settings);
+  await writeFile(path.join(profile.data, 'User', 'settings.json'), JSON.stringify({ ...quietSettings, ...settings }, null, 2));
+  await mkdir(path.join(profile.data, 'Machine'));
+  await writeFile(path.join(profile.data, 'Machine', 'settings.json'), JSON.stringify(machine));
   return profile;
 }
 
@@ -75,10 +77,6 @@ export async function makeProfile(dir, settings = {}) {
 export async function writeFolderSettings(folder, settings) {
   await mkdir(path.join(folder, '.vscode'), { recursive: true });
   await writeFile(path.join(folder, '.vscode', 'settings.json'), JSON.stringify(settings, null, 2));
-}
-
-async function writeSettings(profile, settings) {
-  await writeFile(path.join(profile.data, 'User', 'settings.json'), JSON.stringify({ ...quietSettings, ...settings }, null, 2));
 }
 
 export async function installVsix(profile, vsix) {

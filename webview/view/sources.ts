@@ -5,15 +5,28 @@ import type { Source } from '../../extension/engine/messages';
 import { sourceLines } from '../../extension/texts';
 import { h } from './dom';
 
+/** What an answer is made from comes first; the rest of the ranking is there for whoever looks for it. */
+const shownAtOnce = 4;
+
 export function sourcesView(sources: readonly Source[], reveal: (source: Source) => void): HTMLElement {
-  const roots = new Set(sources.map((s) => s.root));
+  const severalRoots = new Set(sources.map((s) => s.root)).size > 1;
+  const rest = sources.slice(shownAtOnce);
+  return h(
+    'div',
+    { class: 'sources', role: 'group', 'aria-label': 'Sources' },
+    list(sources.slice(0, shownAtOnce), severalRoots, reveal),
+    rest.length === 0 ? null : h('details', {}, h('summary', {}, `${rest.length} more`), list(rest, severalRoots, reveal)),
+  );
+}
+
+function list(sources: readonly Source[], severalRoots: boolean, reveal: (source: Source) => void): HTMLElement {
   return h(
     'ul',
-    { class: 'sources', 'aria-label': 'Sources' },
+    {},
     ...sources.map((source) => {
       const share = `${Math.round(source.weight * 100)} %`;
       const slash = source.path.lastIndexOf('/') + 1;
-      const root = roots.size > 1 ? `${source.root.slice(source.root.lastIndexOf('/') + 1)}/` : '';
+      const root = severalRoots ? `${source.root.slice(source.root.lastIndexOf('/') + 1)}/` : '';
       const lines = source.start_line === source.end_line ? String(source.start_line) : `${source.start_line}–${source.end_line}`;
       return h(
         'li',

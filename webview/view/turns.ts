@@ -177,7 +177,7 @@ class TurnView {
     const missing = missingSentence(record.missing);
     this.#head.replaceChildren(
       ...(missing === null ? [] : [h('p', { class: 'banner warning' }, missing)]),
-      ...(record.uncertain ? [h('p', { class: 'banner' }, uncertainSentence)] : []),
+      ...(record.uncertain && missing === null ? [h('p', { class: 'banner' }, uncertainSentence)] : []),
     );
   }
 

@@ -1,0 +1,171 @@
+// The product as a user has it: the packaged VSIX with its own engine and model in a real VS Code. A question with a streamed
+// answer and a source that opens, ghost text, an edit that changes an answer, an engine that is killed, a reload that encodes
+// nothing again. $SALA_VSIX names a VSIX to test; without it one is packaged. Ends with `N passed, N failed`.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { cp, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { packageExtension } from '../../extension/build/package.mjs';
+import { hostTarget } from '../../extension/build/zig.mjs';
+import { Checks, installVsix, launchBrowser, makeProfile, poll, setUp, startServer, Window } from './bench.mjs';
+
+const fixtures = fileURLToPath(new URL('../fixtures/workspace', import.meta.url));
+/** Two cores that are busy with other tests read some hundred tokens a second. */
+const reading_ms = 300_000;
+const answer_ms = 120_000;
+
+await setUp();
+const vsix = process.env['SALA_VSIX'] ?? (await packageExtension(hostTarget()));
+const scratch = await mkdtemp(path.join(tmpdir(), 'sala-e2e-product-'));
+const profile = await makeProfile(path.join(scratch, 'profile'), { 'workbench.colorTheme': 'Default Dark Modern' }, modelSetting());
+await installVsix(profile, vsix);
+const server = await startServer(profile, { env: { XDG_CACHE_HOME: path.join(scratch, 'cache') } });
+const browser = await launchBrowser();
+/** @type {Window} */
+let window;
+const checks = new Checks(async (n) => window?.screenshot(`product-failed-${n}`).catch(() => {}));
+
+/** A VSIX without a model is tested with the one that is named. */
+function modelSetting() {
+  const folder = process.env['SALA_E2E_MODEL'];
+  return folder === undefined ? {} : { 'sala.model.folder': folder };
+}
+
+/** Process ids of the engines that this server's extension started. */
+function engines() {
+  const lines = execFileSync('ps', ['-eo', 'pid=,stat=,args='], { encoding: 'utf8' }).split('\n');
+  return lines.filter((line) => line.includes(profile.extensions) && line.includes('engine.cjs') && !/^\s*\d+\s+Z/.test(line)).map((line) => Number(line.trim().split(/\s+/, 1)[0]));
+}
+
+/** Asks and returns the turn, once it has ended. */
+async function ask(question) {
+  const turns = window.chat().locator('.turn');
+  const before = await turns.count();
+  const input = window.chat().locator('textarea');
+  await input.fill(question);
+  await input.press('Enter');
+  await poll('asked', async () => (await turns.count()) > before);
+  const turn = turns.nth(before);
+  await poll('answered', async () => !((await turn.getAttribute('class')) ?? '').includes('running'), answer_ms);
+  return turn;
+}
+
+async function allRead() {
+  await poll('everything is read', async () => /^\d+ files read/.test(await window.chat().locator('.ingest-line').innerText()), reading_ms);
+}
+
+/** What diagnostics say about reading. */
+async function readingStatus() {
+  await window.command('SALA: Diagnostics');
+  const text = await poll('diagnostics', async () => {
+    const shown = await window.editor().locator('.view-lines').innerText().catch(() => '');
+    return /diagnostics/.test(shown) ? shown.replace(/\u00a0/g, ' ') : null;
+  }, 60_000);
+  return text;
+}
+
+try {
+  const folder = path.join(scratch, 'tidepool');
+  await cp(fixtures, folder, { recursive: true });
+  window = await Window.open(browser, server, folder);
+
+  await checks.check('the workspace is read after consent', async () => {
+    await window.statusItem('SALA').waitFor();
+    await window.openContainer('SALA');
+    await window.chat().getByRole('button', { name: 'Read in the background' }).click({ timeout: 60_000 });
+    await allRead();
+    await window.screenshot('product-read');
+  });
+
+  await checks.check('an answer streams, and its source opens the right file and line', async () => {
+    const lengths = [];
+    const watching = poll('streams', async () => {
+      lengths.push((await window.chat().locator('.turn.running .answer').innerText().catch(() => '')).length);
+      return new Set(lengths.filter((n) => n > 0)).size >= 3;
+    }, answer_ms);
+    const turn = await ask('Where is `frame_checksum` defined?');
+    await watching;
+    // Which of the two, the header's declaration or the definition, is the model's choice; the link must keep its word.
+    const named = /src\/net\/(frame\.[ch])/.exec(await turn.locator('.answer').innerText())?.[1];
+    assert.ok(named !== undefined, await turn.locator('.answer').innerText());
+    assert.match(await turn.locator('.source').first().innerText(), /frame\.[ch]/);
+    await window.screenshot('product-answer');
+    await turn.locator('.answer a', { hasText: named }).first().click();
+    await poll(named, async () => (await window.activeTab()) === named);
+    await poll('a line that holds the name', async () => {
+      const line = Number(/Ln (\d+)/.exec(await window.position())?.[1]);
+      const lines = (await readFile(path.join(folder, 'src/net', named), 'utf8')).split('\n');
+      return lines[line - 1]?.includes('frame_checksum');
+    });
+  });
+
+  await checks.check('a name that is nowhere is said to be nowhere', async () => {
+    const turn = await ask('What does `drain_estuary` do?');
+    await turn.locator('.banner', { hasText: 'drain_estuary is nowhere in this workspace' }).waitFor();
+  });
+
+  await checks.check('an edit changes the answer', async () => {
+    const before = await ask('What is the value of `SILENT_AFTER_S`?');
+    assert.match(await before.locator('.answer').innerText(), /600/);
+    await window.openFile('alerts.ts');
+    await window.goTo(4, 31);
+    await window.press('Shift+End');
+    await window.type('947;');
+    await window.save();
+    assert.match(await readFile(path.join(folder, 'web/alerts.ts'), 'utf8'), /SILENT_AFTER_S = 947;/);
+    const answer = await poll('the new value', async () => {
+      const text = await (await ask('What is the value of `SILENT_AFTER_S`?')).locator('.answer').innerText();
+      return /947/.test(text) ? text : null;
+    }, answer_ms);
+    assert.doesNotMatch(answer, /\b600\b/);
+  });
+
+  await checks.check('ghost text appears and Tab takes it', async () => {
+    await window.openFile('ring-reader.ts');
+    await window.press('Control+End');
+    await window.type('\nexport function newestReading(readings: readonly Reading[]): Reading | undefined {\n  return ', 15);
+    const ghost = await poll('ghost text', async () => (await window.ghostText()) || null, 30_000);
+    await window.screenshot('product-ghost');
+    const before = await window.text();
+    await window.press('Tab');
+    await poll('taken', async () => (await window.text()) !== before && (await window.ghostText()) === '');
+    assert.ok((await window.text()).includes(ghost.split('\n')[0].trim()));
+  });
+
+  await checks.check('an engine that is killed comes back and answers', async () => {
+    const [pid] = engines();
+    assert.ok(pid > 0);
+    process.kill(pid, 'SIGKILL');
+    await poll('another engine', async () => engines().some((other) => other !== pid), 30_000);
+    const turn = await ask('Which file decides the HTTP port?');
+    assert.match(`${await turn.locator('.answer').innerText()} ${await turn.locator('.sources').innerText()}`, /settings\.ts|deploy\.toml/);
+  });
+
+  await checks.check('a reload encodes nothing again, and the conversation is there', async () => {
+    await allRead();
+    const turns = await window.chat().locator('.turn').count();
+    await window.save().catch(() => {});
+    await window.reload();
+    await window.chat().locator('body.ready').waitFor({ timeout: 60_000 });
+    await allRead();
+    assert.equal(await window.chat().locator('.turn').count(), turns);
+    const status = await readingStatus();
+    assert.match(status, /"encoded_tokens": 0,/);
+    assert.match(status, /"reused_tokens": [1-9]/);
+  });
+
+  await checks.check('nothing was asked of the network', async () => assert.deepEqual(window.outside, []));
+
+  await checks.check('closing the window ends the engine', async () => {
+    await window.close();
+    await poll('no engine', async () => engines().length === 0, 15_000);
+  });
+} finally {
+  await browser.close();
+  await server.stop();
+  await rm(scratch, { recursive: true, force: true });
+}
+checks.end();
