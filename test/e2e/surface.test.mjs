@@ -479,6 +479,37 @@ try {
     await window.screenshot('chat-no-folder');
     await window.close();
   });
+
+  await checks.check('with everything off no engine runs', async () => {
+    const loads = (await requests('load')).length;
+    const quiet = await newWorkspace('quiet');
+    await writeFolderSettings(quiet, { 'sala.completions.enabled': false, 'sala.ingest.enabled': false });
+    window = await Window.open(browser, server, quiet);
+    await window.statusItem('SALA').waitFor();
+    await window.openFile('alerts.ts');
+    await window.type('x');
+    await delay(2000);
+    assert.equal((await requests('load')).length, loads);
+    await window.close();
+  });
+  await checks.check('a workspace that is not trusted is not read, and no engine runs', async () => {
+    const loads = (await requests('load')).length;
+    const careful = await makeProfile(path.join(scratch, 'careful'), { 'security.workspace.trust.startupPrompt': 'never' });
+    await installVsix(careful, vsix);
+    const trusting = await startServer(careful, { trust: true, env: { SALA_FAKE_DIR: fake, XDG_CACHE_HOME: cache } });
+    try {
+      window = await Window.open(browser, trusting, await newWorkspace('foreign'));
+      await window.openContainer('SALA');
+      await window.chat().getByText('This workspace is in Restricted Mode').waitFor({ timeout: 20_000 });
+      await window.chat().getByRole('button', { name: 'Manage trust' }).waitFor();
+      await window.screenshot('chat-untrusted');
+      await delay(1000);
+      assert.equal((await requests('load')).length, loads);
+      await window.close();
+    } finally {
+      await trusting.stop();
+    }
+  });
 } finally {
   await browser.close();
   await server.stop();
