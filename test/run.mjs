@@ -117,6 +117,7 @@ async function vsix() {
   const host = hostTarget();
   if (!host) return count;
   const file = await packageExtension(host);
+  process.env['SALA_VSIX'] = file;
   const listed = spawnSync('python3', ['-m', 'zipfile', '-l', file], { encoding: 'utf8' }).stdout;
   const missing = [/dist\/sala\.node/, /dist\/extension\.cjs/, /dist\/grammars\/.*\.wasm/, /models\/.*\.safetensors/, /package\.json/].filter(
     (wanted) => !wanted.test(listed),
@@ -128,7 +129,7 @@ async function vsix() {
   return count;
 }
 
-/** The packaged extension in a real VS Code. */
+/** The extension in a real VS Code, the packaged one among them: the VSIX of the part before, where that has run. */
 async function e2e() {
   return inBrowser('test/e2e');
 }

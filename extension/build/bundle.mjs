@@ -40,6 +40,20 @@ export const nodeOptions = {
 };
 
 /**
+ * Options of everything that runs in the editor's browser.
+ * @satisfies {import('esbuild').BuildOptions}
+ */
+export const pageOptions = {
+  absWorkingDir: root,
+  entryPoints: pages,
+  bundle: true,
+  platform: 'browser',
+  target: 'chrome122',
+  format: 'iife',
+  logLevel: 'warning',
+};
+
+/**
  * Fills `into` with everything but the addon. With `release` bundles are minified and have no source maps.
  * @param {{ release?: boolean, into?: string }} [options]
  * @returns {Promise<readonly string[]>} the files that went into the bundles, relative to the clone
@@ -64,16 +78,7 @@ function configurations(/** @type {boolean} */ release, /** @type {string} */ ou
   const common = { minify: release, sourcemap: !release, metafile: true, outdir };
   return [
     { ...nodeOptions, ...common, entryPoints: programs },
-    {
-      ...common,
-      absWorkingDir: root,
-      entryPoints: pages,
-      bundle: true,
-      platform: 'browser',
-      target: 'chrome122',
-      format: 'iife',
-      logLevel: 'warning',
-    },
+    { ...pageOptions, ...common },
   ];
 }
 

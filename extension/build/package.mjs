@@ -31,18 +31,27 @@ export async function packageExtension(target) {
   for (const name of ['README.md', 'CHANGELOG.md', 'LICENSE']) await copyFile(path.join(root, name), path.join(stage, name));
   await linkModel(path.join(stage, 'models'));
 
+  const { version } = JSON.parse(await readFile(path.join(root, 'package.json'), 'utf8'));
+  const vsix = path.join(root, `sala-${target}-${version}.vsix`);
+  await pack(stage, vsix, ['--target', target]);
+  say(`${path.basename(vsix)}: ${((await stat(vsix)).size / 1e6).toFixed(0)} MB`);
+  return vsix;
+}
+
+/**
+ * Makes a VSIX of everything in a folder; the manifest is ours without what only building needs.
+ * @param {string} stage
+ * @param {string} vsix its path
+ * @param {readonly string[]} [options] more of vsce's
+ */
+export async function pack(stage, vsix, options = []) {
   const manifest = JSON.parse(await readFile(path.join(root, 'package.json'), 'utf8'));
   for (const key of ['private', 'type', 'scripts', 'dependencies', 'devDependencies']) delete manifest[key];
   manifest.files = ['**'];
   await writeFile(path.join(stage, 'package.json'), JSON.stringify(manifest, undefined, 2));
-
-  const vsix = path.join(root, `sala-${target}-${manifest.version}.vsix`);
   const vsce = path.join(root, 'node_modules', '@vscode', 'vsce', 'vsce');
-  const args = [vsce, 'package', '--target', target, '--out', vsix, '--no-dependencies'];
-  args.push('--allow-missing-repository', '--no-rewrite-relative-links');
-  await run(process.execPath, args, { cwd: stage, log: path.join(output, `vsix-${target}.log`) });
-  say(`${path.basename(vsix)}: ${((await stat(vsix)).size / 1e6).toFixed(0)} MB`);
-  return vsix;
+  const args = [vsce, 'package', '--out', vsix, '--no-dependencies', '--allow-missing-repository', '--no-rewrite-relative-links'];
+  await run(process.execPath, [...args, ...options], { cwd: stage, log: `${stage}.log` });
 }
 
 /**
