@@ -8,7 +8,7 @@ import type { Core } from './core';
 import { EngineError, toEngineError } from './errors';
 import { Indexer } from './indexer';
 import * as messages from './messages';
-import type { RootIndex, FileRecord } from './root-index';
+import type { Changes, FileRecord, RootIndex } from './root-index';
 import type { ClientSession, SessionClient } from './session';
 import { dedupeRoots, type FilterSettings } from './workspace/filter';
 import { WorkspaceSearch } from './workspace/search';
@@ -42,6 +42,8 @@ export class ClientSessionOver implements ClientSession {
   private lookingAt: Promise<void> = Promise.resolve();
   private closed = false;
   private readonly onStatus = (): void => this.statusSoon();
+  private readonly onLooked = ({ changed, gone }: Changes): void => this.search.updateFiles(changed, gone);
+  private readonly onScanned = (): void => this.search.setFiles(this.searchFiles());
   private readonly onFile = (record: FileRecord): void => {
     if (this.rootList.includes(record.root)) this.changedFiles.add(record);
     this.statusSoon();
@@ -73,20 +75,47 @@ export class ClientSessionOver implements ClientSession {
     const before = this.rootList;
     await this.stopWatching();
     this.rootList = [];
-    if (params.trusted) {
-      const filter: FilterSettings = { include: this.current.include, exclude: this.current.exclude };
-      for (const root of await dedupeRoots(params.roots, filter)) this.rootList.push(await this.core.acquireRoot(root, filter));
-      for (const root of this.rootList) {
-        root.admit(this.current.tokenBudget);
-        await this.core.indexer.scan(root);
-        if (params.watch === 'engine') await this.watch(root);
-      }
+    try {
+      if (params.trusted) await this.openRoots(params);
+    } finally {
+      await this.release(before);
     }
-    for (const root of before) await this.core.releaseRoot(root);
     this.search.setFiles(this.searchFiles());
-    this.core.indexer.setReading(this, params.ingest && params.trusted);
+    this.core.indexer.setReading(this, params.ingest && params.trusted && !this.closed);
     this.statusSoon();
     return Indexer.total(this.rootList);
+  }
+
+  private async openRoots(params: messages.OpenParams): Promise<void> {
+    const filter: FilterSettings = { include: this.current.include, exclude: this.current.exclude };
+    for (const root of await dedupeRoots(params.roots, filter)) {
+      const index = await this.core.acquireRoot(root, filter);
+      this.rootList.push(index);
+      index.on('looked', this.onLooked);
+      index.on('scanned', this.onScanned);
+    }
+    for (const root of this.rootList) {
+      root.admit(this.current.tokenBudget);
+      await this.core.indexer.scan(root);
+      if (params.watch === 'engine') await this.watch(root);
+    }
+    // The client may have gone meanwhile, and nobody would let go of these any more.
+    if (this.closed) await this.letGo();
+  }
+
+  private async release(roots: readonly RootIndex[]): Promise<void> {
+    for (const root of roots) {
+      root.off('looked', this.onLooked);
+      root.off('scanned', this.onScanned);
+      await this.core.releaseRoot(root);
+    }
+  }
+
+  private async letGo(): Promise<void> {
+    await this.stopWatching();
+    const roots = this.rootList;
+    this.rootList = [];
+    await this.release(roots);
   }
 
   private *searchFiles(): Iterable<import('./workspace/search').SearchFile> {
@@ -98,7 +127,12 @@ export class ClientSessionOver implements ClientSession {
       await watchRoot({
         root: root.dir,
         folders: () => root.folders,
+        ignores: (file) => root.isOwn(file),
         onChange: (paths) => this.lookAt(root, paths),
+        // Its files are unavailable; once it is back, all of it is looked at again.
+        onRoot: (state) => {
+          if (state === 'gone') void this.lookAt(root, []);
+        },
         onPolling: (reason) => {
           this.polling = reason;
           this.statusSoon();
@@ -117,9 +151,9 @@ export class ClientSessionOver implements ClientSession {
   private lookAt(root: RootIndex, paths: readonly string[]): Promise<void> {
     this.lookingAt = this.lookingAt.then(async () => {
       try {
-        const { changed, gone } = await root.lookAt(paths.length === 0 ? [''] : paths);
-        if (changed.length === 0 && gone.length === 0) return;
-        this.search.updateFiles(changed, gone);
+        const wasAvailable = root.unavailable === undefined;
+        if (!(await root.lookAt(paths.length === 0 ? [''] : paths))) return;
+        if (wasAvailable !== (root.unavailable === undefined)) for (const record of root.records.values()) this.onFile(record);
         this.core.indexer.changed();
       } catch (error) {
         this.core.log(`looking at changes: ${toEngineError(error).message}`);
@@ -182,6 +216,7 @@ export class ClientSessionOver implements ClientSession {
     signal.throwIfAborted();
     this.core.indexer.throwIfStopped();
     for (const root of this.rootList) await root.save();
+    this.sendStatus();
     const status = this.core.indexer.status(this.rootList);
     const seconds = (performance.now() - begin) / 1000;
     return {
@@ -273,16 +308,21 @@ export class ClientSessionOver implements ClientSession {
 
   private statusSoon(): void {
     if (this.closed || this.statusTimer) return;
-    this.statusTimer = setTimeout(() => {
-      this.statusTimer = undefined;
-      const status = this.core.indexer.status(this.rootList);
-      this.notify(messages.ingestStatus, this.polling === undefined ? status : { ...status, polling: this.polling });
-      if (this.changedFiles.size === 0) return;
+    this.statusTimer = setTimeout(() => this.sendStatus(), statusEveryMs);
+    this.statusTimer.unref();
+  }
+
+  /** The files first: whoever hears that all is in knows then what changed. */
+  private sendStatus(): void {
+    clearTimeout(this.statusTimer);
+    this.statusTimer = undefined;
+    if (this.changedFiles.size > 0) {
       const files = [...this.changedFiles].map((record) => record.root.coverageOf(record));
       this.changedFiles.clear();
       this.notify(messages.coverageChanged, { files });
-    }, statusEveryMs);
-    this.statusTimer.unref();
+    }
+    const status = this.core.indexer.status(this.rootList);
+    this.notify(messages.ingestStatus, this.polling === undefined ? status : { ...status, polling: this.polling });
   }
 
   async close(): Promise<void> {
@@ -294,8 +334,6 @@ export class ClientSessionOver implements ClientSession {
     this.core.indexer.setReading(this, false);
     this.onClosed(this);
     await this.completer.close();
-    await this.stopWatching();
-    for (const root of this.rootList) await this.core.releaseRoot(root);
-    this.rootList = [];
+    await this.letGo();
   }
 }

@@ -2,8 +2,7 @@
 // reads them. A client's own view of it is client-session.ts.
 
 import path from 'node:path';
-import { readdir, rm, stat } from 'node:fs/promises';
-import { realpath } from 'node:fs/promises';
+import { readdir, realpath, rm, stat } from 'node:fs/promises';
 import { loadAddon, type NativeEngine } from './addon';
 import { EngineError, toEngineError } from './errors';
 import { ClientSessionOver } from './client-session';
@@ -26,7 +25,8 @@ const defaultMaxDiskBytes = 10 * 2 ** 30;
 export class Core implements EngineCore {
   readonly indexer: Indexer;
   readonly memory: SegmentMemory;
-  private readonly roots = new Map<string, { index: RootIndex; clients: number }>();
+  /** By real path. A promise, so that clients who come at the same time share one index. */
+  private readonly roots = new Map<string, { readonly index: Promise<RootIndex>; clients: number }>();
   private readonly sessions = new Set<ClientSessionOver>();
 
   private constructor(
@@ -109,13 +109,20 @@ export class Core implements EngineCore {
     const known = this.roots.get(dir);
     if (known) {
       known.clients++;
-      known.index.settings = settings;
-      return known.index;
+      const index = await known.index;
+      index.settings = settings;
+      return index;
     }
+    const opened = this.openRoot(dir, root.name, settings);
+    this.roots.set(dir, { index: opened, clients: 1 });
+    return opened;
+  }
+
+  private async openRoot(dir: string, name: string, settings: FilterSettings): Promise<RootIndex> {
     const recipe = [this.identity, this.native.info.numerics, cutterVersion, Array.from(this.prefix).join(' ')].join(' ');
     const index = new RootIndex(
       dir,
-      root.name,
+      name,
       {
         memory: this.memory,
         hash: this.hash,
@@ -128,14 +135,21 @@ export class Core implements EngineCore {
             headerTokens,
             tokens,
           }),
-        ownPaths: this.options.store === undefined ? [] : [path.dirname(this.options.store)],
+        ownPaths: this.ownPaths(),
       },
       await Manifest.open(this.options.store, dir, recipe),
       settings,
     );
-    this.roots.set(dir, { index, clients: 1 });
     this.indexer.add(index);
     return index;
+  }
+
+  /** What a root never reads of us: the folder of all stores, and if that is the root itself, what we put into it. */
+  private ownPaths(): string[] {
+    const { store } = this.options;
+    if (store === undefined) return [];
+    const base = path.dirname(store);
+    return [base, store, path.join(base, 'models.json')];
   }
 
   async releaseRoot(index: RootIndex): Promise<void> {

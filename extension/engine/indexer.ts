@@ -16,6 +16,8 @@ const firstSegments = 2;
 /** Cut this many tokens ahead of the engine. */
 const aheadTokens = 4096;
 const saveEveryMs = 15_000;
+/** After a full disk, reading tries again so often. */
+const diskRetryMs = 15_000;
 /** Background reading keeps to one core for so long after the last key. */
 const typingMs = 3000;
 
@@ -33,8 +35,12 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
   private readonly pauses = new Set<PauseReason>();
   /** Who wants everything to be read in the background. */
   private readonly readers = new Set<object>();
+  /** Raised to break off what is encoded in the background. */
+  private background = new AbortController();
+  private diskFull = -Infinity;
   private closed = false;
   private wake: (() => void) | undefined;
+  private woken = false;
   private readonly loop: Promise<void>;
   private typingUntil = 0;
   private typingTimer: NodeJS.Timeout | undefined;
@@ -86,6 +92,7 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
   setReading(reader: object, on: boolean): void {
     if (on) this.readers.add(reader);
     else this.readers.delete(reader);
+    if (this.readers.size === 0) this.stopBackground();
     this.notify();
   }
 
@@ -97,8 +104,15 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
   pause(reason: PauseReason, paused: boolean): void {
     if (paused) this.pauses.add(reason);
     else this.pauses.delete(reason);
-    if (paused) this.memory.cancelBackground();
+    if (paused && reason === 'disk_full') this.diskFull = performance.now();
+    if (paused) this.stopBackground();
     this.notify();
+  }
+
+  /** Within one step; what was encoded is kept, the rest is asked for again when there is a reason. */
+  private stopBackground(): void {
+    this.background.abort();
+    this.background = new AbortController();
   }
 
   /** The user is typing: one core is left for us. */
@@ -128,12 +142,12 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
 
   /**
    * Reads these segments before all else, ahead of the background's, which waits within a step. Resolves when they are in, at the
-   * deadline (performance.now()), or when aborted; throws what encoding throws.
+   * deadline (performance.now()); throws what encoding throws, 'cancelled' when aborted.
    */
   async readFirst(wanted: readonly Wanted[], deadline: number, signal: AbortSignal): Promise<void> {
     for (let first = 0; first < wanted.length; first += firstSegments) {
       if (performance.now() >= deadline || signal.aborted || this.closed) return;
-      await this.encode(wanted.slice(first, first + firstSegments), 'edit');
+      await this.encode(wanted.slice(first, first + firstSegments), 'edit', signal);
     }
   }
 
@@ -207,17 +221,19 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
   // ---- the loop -----------------------------------------------------------------------------------------------------------------
 
   private notify(): void {
+    this.woken = true;
     this.wake?.();
     this.emit('status');
   }
 
   private async run(): Promise<void> {
     while (!this.closed) {
+      this.woken = false;
       try {
         const batch = await this.nextBatch();
         if (batch.length > 0) {
           const edited = batch.some(({ record }) => record.current !== undefined);
-          await Promise.all([this.encode(batch, edited ? 'edit' : 'ingest'), this.cutAhead()]);
+          await Promise.all([this.encode(batch, edited ? 'edit' : 'ingest', this.background.signal), this.cutAhead()]);
           await this.saveNowAndThen();
         }
         else {
@@ -229,7 +245,7 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
         const error = toEngineError(thrown);
         if (error.code === 'cancelled') continue;
         this.log(`reading: ${error.code}: ${error.message}`);
-        this.pause('disk_full', error.code === 'store_full');
+        if (error.code === 'store_full') this.pause('disk_full', true);
         await this.sleep();
       }
     }
@@ -237,7 +253,8 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
 
   private sleep(): Promise<void> {
     return new Promise((resolve) => {
-      if (this.closed) return resolve();
+      // Woken since the last look at what there is to do.
+      if (this.closed || this.woken) return resolve();
       const done = (): void => {
         clearTimeout(timer);
         this.wake = undefined;
@@ -250,6 +267,7 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
   }
 
   private async nextBatch(): Promise<Wanted[]> {
+    if (performance.now() - this.diskFull > diskRetryMs) this.pauses.delete('disk_full');
     if (this.readers.size === 0 || this.pauses.size > 0) return [];
     this.active++;
     try {
@@ -310,14 +328,14 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
     return classes.flat();
   }
 
-  private async encode(batch: readonly Wanted[], priority: Priority): Promise<void> {
+  private async encode(batch: readonly Wanted[], priority: Priority, signal: AbortSignal): Promise<void> {
     const segments = batch.flatMap(({ segment }) =>
       segment.tokens ? [{ key: segment.key, tokens: segment.tokens, headerTokens: segment.headerTokens }] : [],
     );
     const fresh = batch.filter(({ segment }) => this.memory.handleOf(segment.key) === undefined);
     this.active++;
     try {
-      const { tokens, seconds } = await this.memory.encode(segments, priority);
+      const { tokens, seconds } = await this.memory.encode(segments, priority, signal);
       // An edit's one segment says little about the rate, and a pass that was made to wait nothing.
       if (tokens > 0 && priority === 'ingest') this.rate = this.rate === 0 ? tokens / seconds : 0.8 * this.rate + 0.2 * (tokens / seconds);
       if (tokens > 0) for (const { record, segment } of fresh) record.root.nEncoded += segment.nTokens;
@@ -345,7 +363,7 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
   async close(): Promise<void> {
     this.closed = true;
     clearTimeout(this.typingTimer);
-    this.memory.cancelBackground();
+    this.stopBackground();
     this.notify();
     await this.loop;
     for (const root of this.roots) {

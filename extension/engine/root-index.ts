@@ -1,21 +1,22 @@
 // The files of one root folder and what is in memory of each: which version is in, which one is being read, and why others are out.
 // Knows what is there and what is missing; when and in which order things are read is indexer.ts.
 
-import { readFile } from 'node:fs/promises';
+import { EventEmitter } from 'node:events';
+import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { toEngineError } from './errors';
 import type { Manifest, KnownSegment, Stamp } from './manifest';
 import type { Coverage, ExclusionRule, FileCoverage, FileState } from './messages';
 import type { SegmentMemory } from './segment-memory';
 import { admissionOrder, admit } from './workspace/admission';
-import { classifyContent, isNotebook, isVerdict } from './workspace/classify';
+import { classifyContent, isNotebook, isVerdict, maxBytesOf, maxFileBytes, tooLarge } from './workspace/classify';
 import { isWithin, type FilterSettings } from './workspace/filter';
 import type { Hash } from './workspace/hash';
 import { notebookText } from './workspace/notebook';
 import type { FileName, SearchFile } from './workspace/search';
 import { cutterVersion, type SegmentCut } from './workspace/segmenter';
 import { VolatileFiles } from './workspace/watch';
-import { look, walk, type ExcludedPath, type UnreadablePath, type WalkedFile } from './workspace/walk';
+import { look, readBytes, walk, describeError, type ExcludedPath, type Look, type UnreadablePath, type WalkedFile } from './workspace/walk';
 
 /** Bytes of source text a token stands for, until a file is tokenized: measured on this repository and /usr/include. */
 const bytesPerToken = 3.4;
@@ -64,7 +65,8 @@ export interface RootParts {
   readonly ownPaths: readonly string[];
 }
 
-export class RootIndex {
+/** `looked`: after a change that somebody noticed, for everybody who searches these files; `scanned`: all of it is new. */
+export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> {
   readonly records = new Map<string, FileRecord>();
   private excluded = new Map<string, ExcludedPath>();
   private unreadable = new Map<string, UnreadablePath>();
@@ -76,6 +78,8 @@ export class RootIndex {
   /** Folders that were walked, '' first. */
   folders: readonly string[] = [];
   scanned = false;
+  /** Why the folder cannot be read at the moment. What is in memory of it stays, and counts, until it is there again. */
+  unavailable: string | undefined;
   nEncoded = 0;
   nReused = 0;
 
@@ -86,7 +90,14 @@ export class RootIndex {
     private readonly manifest: Manifest,
     settings: FilterSettings,
   ) {
+    super();
+    this.setMaxListeners(0);
     this.settings = settings;
+  }
+
+  /** Our own store, wherever it lies. */
+  isOwn(file: string): boolean {
+    return this.parts.ownPaths.includes(path.join(this.dir, file));
   }
 
   // ---- the disk -----------------------------------------------------------------------------------------------------------
@@ -101,14 +112,25 @@ export class RootIndex {
     this.unreadable = new Map(found.unreadable.map((entry) => [entry.path, entry]));
     this.folders = found.folders;
     this.scanned = true;
+    this.unavailable = undefined;
     this.admit(this.tokenBudget);
+    this.emit('scanned');
   }
 
-  /** Looks again at paths within the root, '' for all of it. Says which files a search has to look at anew. */
-  async lookAt(paths: readonly string[]): Promise<Changes> {
+  /** Looks again at paths within the root, '' for all of it. True where something is different now. */
+  async lookAt(paths: readonly string[]): Promise<boolean> {
     const now = performance.now();
     const rested = this.volatile.takeRested(now);
-    const found = await look({ root: this.dir, settings: this.settings, ownPaths: this.parts.ownPaths }, [...paths, ...rested]);
+    let found: Look;
+    try {
+      found = await look({ root: this.dir, settings: this.settings, ownPaths: this.parts.ownPaths }, [...paths, ...rested]);
+    } catch (thrown) {
+      const error = toEngineError(thrown);
+      if (error.code !== 'not_a_workspace') throw error;
+      return this.setUnavailable(error.message);
+    }
+    // All of it is looked at once it is back.
+    const isBack = this.setUnavailable(undefined);
     const within = (file: string): boolean => found.looked.some((p) => isWithin(file, p));
     const there = new Set(found.files.map((file) => file.path));
     const changed: SearchFile[] = [];
@@ -134,8 +156,17 @@ export class RootIndex {
       changed.push(this.searchFile(record));
     }
     this.folders = [...this.folders.filter((folder) => !within(folder)), ...found.folders];
-    if (changed.length > 0 || gone.length > 0) this.admit(this.tokenBudget);
-    return { changed, gone: gone.filter(({ path: file }) => !changed.some((entry) => entry.path === file)) };
+    if (changed.length === 0 && gone.length === 0) return isBack;
+    this.admit(this.tokenBudget);
+    const again = new Set(changed.map(({ path: file }) => file));
+    this.emit('looked', { changed, gone: gone.filter(({ path: file }) => !again.has(file)) });
+    return true;
+  }
+
+  private setUnavailable(reason: string | undefined): boolean {
+    const isDifferent = (this.unavailable === undefined) !== (reason === undefined);
+    this.unavailable = reason;
+    return isDifferent;
   }
 
   private setAside(record: FileRecord): void {
@@ -222,7 +253,7 @@ export class RootIndex {
   // ---- versions ---------------------------------------------------------------------------------------------------------------
 
   needsCut(record: FileRecord): boolean {
-    if (record.overBudget || record.verdict || record.error !== undefined || record.next) return false;
+    if (this.unavailable !== undefined || record.overBudget || record.verdict || record.error !== undefined || record.next) return false;
     return !record.current || record.changed;
   }
 
@@ -251,10 +282,9 @@ export class RootIndex {
     }
     let bytes: Uint8Array;
     try {
-      bytes = shadow === undefined ? await readFile(path.join(this.dir, record.path)) : Buffer.from(shadow);
+      bytes = shadow === undefined ? await readBytes(path.join(this.dir, record.path), info.bytes, maxBytesOf(record.path)) : Buffer.from(shadow);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') this.remove(record);
-      else record.error = toEngineError(error).message;
+      await this.failed(record, error);
       return;
     }
     const classified = classifyContent(record.path, bytes);
@@ -264,6 +294,12 @@ export class RootIndex {
       return;
     }
     if (isNotebook(record.path)) bytes = Buffer.from(notebookText(classified.text)?.text ?? classified.text);
+    // The text of a notebook's cells is known only now.
+    if (bytes.length > maxFileBytes) {
+      this.clear(record);
+      record.verdict = tooLarge(bytes.length, maxFileBytes);
+      return;
+    }
     const fileKey = this.parts.hash.fileKey(bytes, record.path, cutterVersion);
     if (record.current?.fileKey === fileKey) {
       this.remember(record, info, fileKey, record.current.segments);
@@ -288,6 +324,23 @@ export class RootIndex {
     // It changed, or went, while it was cut: whoever saw that has it cut again.
     if (!sameStamp(record.info, info) || record.changed || this.records.get(record.path) !== record) return;
     await this.take(record, { fileKey, stamp: info, segments }, info);
+  }
+
+  private async failed(record: FileRecord, error: unknown): Promise<void> {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
+      record.error = describeError(error);
+      return;
+    }
+    // Was it the file, or all of the root?
+    const isThere = await stat(this.dir).then(
+      () => true,
+      () => false,
+    );
+    if (isThere) this.remove(record);
+    else {
+      record.changed = true;
+      this.setUnavailable(`${this.dir}: expected a folder that can be read, found: it does not exist`);
+    }
   }
 
   private async take(record: FileRecord, version: FileVersion, info: WalkedFile): Promise<void> {
@@ -370,9 +423,9 @@ export class RootIndex {
   }
 
   coverageOf(record: FileRecord): FileCoverage {
-    const state = this.stateOf(record);
+    const state = this.unavailable === undefined ? this.stateOf(record) : 'unreadable';
     const inMemory = this.readable(record).reduce((sum, s) => sum + s.nTokens, 0);
-    const detail = record.error ?? record.verdict?.detail ?? record.info.detail;
+    const detail = this.unavailable ?? record.error ?? record.verdict?.detail ?? record.info.detail;
     return {
       root: this.dir,
       path: record.path,
@@ -382,6 +435,17 @@ export class RootIndex {
       ...(record.verdict && { rule: record.verdict.rule }),
       ...(detail !== undefined && { detail }),
     };
+  }
+
+  /** Why a file is left out, or undefined: it is in, could be, or is not known yet. A folder's rule is that of all below it. */
+  ruleOf(file: string): ExclusionRule | undefined {
+    const verdict = this.records.get(file)?.verdict;
+    if (verdict) return verdict.rule;
+    for (let at = file; at !== '.' && at !== '/'; at = path.posix.dirname(at)) {
+      const entry = this.excluded.get(at);
+      if (entry) return entry.rule;
+    }
+    return undefined;
   }
 
   files(): FileCoverage[] {

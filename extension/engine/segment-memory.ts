@@ -1,7 +1,8 @@
 // The segments that somebody needs, by address, and which of them the native engine holds. An address is retained by every file
 // version that has it (two worktrees share all equal segments) and let go of with the last one. Not here: files and their order.
 
-import type { Job, NativeEngine, Priority, SegmentInput } from './addon';
+import type { NativeEngine, Priority, SegmentInput } from './addon';
+import { withCancel } from './cancel';
 import { EngineError, toEngineError } from './errors';
 
 interface Entry {
@@ -18,7 +19,6 @@ export interface Encoded {
 
 export class SegmentMemory {
   private readonly entries = new Map<string, Entry>();
-  private readonly background = new Set<Job<unknown>>();
 
   constructor(
     private readonly native: NativeEngine,
@@ -65,28 +65,20 @@ export class SegmentMemory {
     this.settle(wanted, handles);
   }
 
-  /** Runs segments through the model; those that nobody retains any more are skipped. */
-  async encode(segments: readonly SegmentInput[], priority: Priority): Promise<Encoded> {
+  /**
+   * Runs segments through the model; those that nobody retains any more are skipped. Rejects with 'cancelled' within one step of
+   * `signal`; what was encoded until then is kept.
+   */
+  async encode(segments: readonly SegmentInput[], priority: Priority, signal: AbortSignal): Promise<Encoded> {
     const wanted = segments.filter(({ key }) => this.entries.has(key) && this.handleOf(key) === undefined);
     if (wanted.length === 0) return { tokens: 0, seconds: 0 };
-    const job = this.native.encodeSegments(wanted, priority);
-    if (priority === 'ingest') this.background.add(job);
-    try {
-      const result = await job.done;
-      if (result.storeFailure) this.report.storeFailed(toEngineError(result.storeFailure));
-      this.settle(
-        wanted.map(({ key }) => key),
-        result.handles,
-      );
-      return { tokens: result.encodedTokens, seconds: result.seconds };
-    } finally {
-      this.background.delete(job);
-    }
-  }
-
-  /** Breaks off background encoding, within one step; it rejects with 'cancelled'. */
-  cancelBackground(): void {
-    for (const job of this.background) job.cancel();
+    const result = await withCancel(this.native.encodeSegments(wanted, priority), signal);
+    if (result.storeFailure) this.report.storeFailed(toEngineError(result.storeFailure));
+    this.settle(
+      wanted.map(({ key }) => key),
+      result.handles,
+    );
+    return { tokens: result.encodedTokens, seconds: result.seconds };
   }
 
   private settle(keys: readonly string[], handles: Int32Array): void {

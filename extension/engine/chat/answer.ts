@@ -48,6 +48,8 @@ interface Names {
   readonly sentence: string;
 }
 
+type About = Pick<messages.AskResult, 'sources' | 'uncertain' | 'missing'>;
+
 class Answer {
   private readonly core: Core;
   private readonly accepts: Accepts;
@@ -58,6 +60,8 @@ class Answer {
   private text = '';
   private nTokens = 0;
   private decodeSeconds = 0;
+  /** What is known of the places so far: it stays when the answer is broken off. */
+  private about: About = { sources: [], uncertain: false, missing: [] };
 
   constructor(
     private readonly session: ClientSessionOver,
@@ -88,6 +92,7 @@ class Answer {
       const uncertain = ranked.length > 0 && (ranked[0]?.share ?? 0) < this.core.model.sala.read.uncertain_below;
       const sources = toSources(ranked.slice(0, 64).map(rankedRange), { minShare: leastShare });
       const about = { sources, uncertain, missing: names.missing };
+      this.about = about;
       this.session.notify(messages.askSources, { id: this.params.id, ...about });
 
       const used = names.missing.length === 0 ? usageQuestion(question, names.identifiers) : undefined;
@@ -103,7 +108,7 @@ class Answer {
     } catch (thrown) {
       const error = toEngineError(thrown);
       if (error.code !== 'cancelled' && !this.signal.aborted) throw error;
-      return this.result('cancelled', { sources: [], uncertain: false, missing: [] });
+      return this.result('cancelled', this.about);
     }
   }
 
@@ -341,7 +346,7 @@ class Answer {
 
   private async result(
     stop: messages.StopReason,
-    about: Pick<messages.AskResult, 'sources' | 'uncertain' | 'missing'>,
+    about: About,
   ): Promise<messages.AskResult> {
     const end = performance.now();
     const seconds = (from: number, to: number): number => Math.max(0, Math.round(to - from)) / 1000;

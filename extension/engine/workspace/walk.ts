@@ -97,7 +97,7 @@ export async function look(options: WalkOptions, paths: readonly string[]): Prom
       else work.push(...(await walker.entry(parent, entry, tree)));
     } catch (error) {
       if (isGone(error)) gone.push(path);
-      else tree.unreadable.push({ path, folder: false, error: describe(error) });
+      else tree.unreadable.push({ path, folder: false, error: describeError(error) });
     }
   }
   await walker.run(work);
@@ -222,7 +222,7 @@ class Walker {
     } catch (error) {
       // Deleted between the listing and the look.
       if (isGone(error) && !entry.name.includes('\ufffd')) return [];
-      tree.unreadable.push({ path, folder: isFolder, error: describe(error, entry.name) });
+      tree.unreadable.push({ path, folder: isFolder, error: describeError(error, entry.name) });
     }
     return [];
   }
@@ -288,7 +288,8 @@ function isGone(error: unknown): boolean {
   return code === 'ENOENT' || code === 'ENOTDIR';
 }
 
-function describe(error: unknown, name = ''): string {
+/** For the coverage list: the code and what it means. */
+export function describeError(error: unknown, name = ''): string {
   const { code, message } = error as NodeJS.ErrnoException;
   // Node gives a name that is not UTF-8 with replacement characters, under which nothing can be opened.
   if (code === 'ENOENT' && name.includes('\ufffd')) return 'its name is not UTF-8';
