@@ -64,7 +64,7 @@ export async function readShares(
 }
 
 /** The view of the best segments, and how many leading tokens of each are hidden. */
-export function focusOn(ranked: readonly RankedSegment[], headers: HeadersInView): { view: Int32Array; hidden: Int32Array } {
+export function focusOn(ranked: readonly MemorySegment[], headers: HeadersInView): { view: Int32Array; hidden: Int32Array } {
   const first = ranked[0]?.record;
   return {
     view: Int32Array.from(ranked, ({ handle }) => handle),
