@@ -24,7 +24,7 @@ const longestMs = 15 * 60_000;
  * In the order of what is quickest to tell.
  * @type {Record<string, () => Promise<Count>>}
  */
-const parts = { types, unit, native, arm64, webview, vsix, e2e };
+const parts = { types, unit, native, arm64, webview, quality, vsix, e2e };
 
 const chosen = process.argv.slice(2);
 const unknown = chosen.filter((name) => !(name in parts));
@@ -67,20 +67,12 @@ async function types() {
 
 /** Every *.test.ts under Node's runner: modules by themselves, and the command line on small models. */
 async function unit() {
-  const sources = (await Promise.all(['test/extension', 'test/cli', 'test/webview'].map((folder) => testSources(folder)))).flat();
-  const outdir = path.join(results, 'unit');
-  await esbuild.build({ ...nodeOptions, entryPoints: sources, outbase: path.join(root, 'test'), outdir, sourcemap: 'inline' });
-  const bundles = sources.map((file) => path.join(outdir, path.relative('test', file).replace(/\.ts$/, '.cjs')));
-  const tap = path.join(results, 'unit.tap');
-  const reporters = ['--test-reporter=spec', '--test-reporter-destination=stdout'];
-  reporters.push('--test-reporter=tap', `--test-reporter-destination=${tap}`);
-  const ended = await run('unit', process.execPath, ['--enable-source-maps', '--test', ...reporters, ...bundles]);
-  const counts = await readFile(tap, 'utf8');
-  const of = (/** @type {string} */ what) => Number(new RegExp(`^# ${what} (\\d+)$`, 'm').exec(counts)?.[1] ?? 0);
-  const count = { passed: of('pass'), failed: of('fail') + of('cancelled'), skipped: of('skipped') + of('todo') };
-  if (ended.code !== 0 && count.failed === 0) count.failed = 1;
-  if (count.failed > 0) show(ended, /^✖ failing tests:/m);
-  return count;
+  return underNode('unit', ['test/extension', 'test/cli', 'test/webview']);
+}
+
+/** Questions over a fully read repository, answered by the embedded model: minutes. */
+async function quality() {
+  return underNode('quality', ['test/quality']);
 }
 
 /** Kernels and engine: the doctest programs of the native build. */
@@ -135,6 +127,24 @@ async function e2e() {
 }
 
 // ---- runners ----------------------------------------------------------------------------------------------------------
+
+/** Every *.test.ts of some folders under Node's runner. */
+async function underNode(/** @type {string} */ name, /** @type {readonly string[]} */ folders) {
+  const sources = (await Promise.all(folders.map((folder) => testSources(folder)))).flat();
+  const outdir = path.join(results, name);
+  await esbuild.build({ ...nodeOptions, entryPoints: sources, outbase: path.join(root, 'test'), outdir, sourcemap: 'inline' });
+  const bundles = sources.map((file) => path.join(outdir, path.relative('test', file).replace(/\.ts$/, '.cjs')));
+  const tap = path.join(results, `${name}.tap`);
+  const reporters = ['--test-reporter=spec', '--test-reporter-destination=stdout'];
+  reporters.push('--test-reporter=tap', `--test-reporter-destination=${tap}`);
+  const ended = await run(name, process.execPath, ['--enable-source-maps', '--test', ...reporters, ...bundles]);
+  const counts = await readFile(tap, 'utf8');
+  const of = (/** @type {string} */ what) => Number(new RegExp(`^# ${what} (\\d+)$`, 'm').exec(counts)?.[1] ?? 0);
+  const count = { passed: of('pass'), failed: of('fail') + of('cancelled'), skipped: of('skipped') + of('todo') };
+  if (ended.code !== 0 && count.failed === 0) count.failed = 1;
+  if (count.failed > 0) show(ended, /^✖ failing tests:/m);
+  return count;
+}
 
 /** Cases of a doctest program, from its closing line; one that did not come to its end failed. */
 async function doctest(/** @type {string} */ name, /** @type {string} */ program, /** @type {string[]} */ args) {
