@@ -2,7 +2,7 @@
 // reads them. A client's own view of it is client-session.ts.
 
 import path from 'node:path';
-import { readdir, realpath, rm, stat } from 'node:fs/promises';
+import { realpath } from 'node:fs/promises';
 import { loadAddon, type NativeEngine } from './addon';
 import { EngineError, toEngineError } from './errors';
 import { ClientSessionOver } from './client-session';
@@ -12,6 +12,7 @@ import type { HelloResult, Root } from './messages';
 import { findModel, readModelFolder, type ModelFolder } from './model-folder';
 import { RootIndex } from './root-index';
 import { SegmentMemory } from './segment-memory';
+import { StoreBudget } from './store-budget';
 import type { ClientSession, CoreOptions, EngineCore, SessionClient } from './session';
 import { Tokenizer } from './tokenizer';
 import { createCutter, type Cutter } from './tokenizer-worker';
@@ -28,6 +29,8 @@ export class Core implements EngineCore {
   /** By real path. A promise, so that clients who come at the same time share one index. */
   private readonly roots = new Map<string, { readonly index: Promise<RootIndex>; clients: number }>();
   private readonly sessions = new Set<ClientSessionOver>();
+  /** Absent: nothing is kept on disk. */
+  private readonly budget: StoreBudget | undefined;
 
   private constructor(
     readonly native: NativeEngine,
@@ -41,12 +44,16 @@ export class Core implements EngineCore {
     private readonly options: CoreOptions,
   ) {
     this.memory = new SegmentMemory(native, {
+      stored: (keys) => this.stored(keys),
       damaged: (key) => options.log(`store: segment ${key} was damaged; set aside, it is encoded again`),
       storeFailed: (error) => {
         options.log(`store: ${error.code}: ${error.message}`);
         for (const session of this.sessions) session.storeFailed(error);
       },
     });
+    if (options.store !== undefined) {
+      this.budget = new StoreBudget(options.store, options.maxDiskBytes ?? defaultMaxDiskBytes, (key) => this.memory.handleOf(key) !== undefined);
+    }
     this.indexer = new Indexer(this.memory, { most: threads, limit: (n) => native.limitThreads(n) }, (line) => options.log(line));
   }
 
@@ -68,7 +75,7 @@ export class Core implements EngineCore {
     await native.setPrefix(prefix);
     const identity = options.store === undefined ? dir : path.basename(options.store);
     const core = new Core(native, model, tokenizer, prefix, await createCutter(dir), await Hash.create(), identity, threads, options);
-    await core.sweep();
+    await core.budget?.open();
     return core;
   }
 
@@ -167,52 +174,15 @@ export class Core implements EngineCore {
   /** Drops what is stored of a root, but for segments that other roots in memory have. */
   async forget(index: RootIndex): Promise<{ segments: number; bytes: number }> {
     const { keys } = await index.close(true);
-    let segments = 0;
-    let bytes = 0;
-    for (const key of keys) {
-      if (this.options.store === undefined || this.memory.handleOf(key) !== undefined) continue;
-      const file = this.segmentFile(key);
-      const size = await stat(file).then((s) => s.size, () => undefined);
-      if (size === undefined) continue;
-      await rm(file, { force: true });
-      segments++;
-      bytes += size;
-    }
+    const removed = (await this.budget?.remove(keys)) ?? { segments: 0, bytes: 0 };
     this.indexer.changed();
-    return { segments, bytes };
+    return removed;
   }
 
-  private segmentFile(key: string): string {
-    return path.join(this.options.store ?? '', 'segments', key.slice(0, 2), `${key}.seg`);
-  }
-
-  /** Keeps the store under its cap: the segments that were written first go first. Once, at the start. */
-  private async sweep(): Promise<void> {
-    if (this.options.store === undefined) return;
-    const cap = this.options.maxDiskBytes ?? defaultMaxDiskBytes;
-    const folder = path.join(this.options.store, 'segments');
-    const files: { file: string; bytes: number; mtimeMs: number }[] = [];
-    let total = 0;
-    for (const part of await readdir(folder).catch(() => [])) {
-      for (const name of await readdir(path.join(folder, part)).catch(() => [])) {
-        const file = path.join(folder, part, name);
-        // What a killed process left behind, and what was set aside.
-        if (!name.endsWith('.seg')) {
-          await rm(file, { force: true });
-          continue;
-        }
-        const info = await stat(file).catch(() => undefined);
-        if (!info) continue;
-        files.push({ file, bytes: info.size, mtimeMs: info.mtimeMs });
-        total += info.size;
-      }
-    }
-    files.sort((a, b) => a.mtimeMs - b.mtimeMs);
-    for (const { file, bytes } of files) {
-      if (total <= cap) break;
-      await rm(file, { force: true });
-      total -= bytes;
-    }
+  private async stored(keys: readonly string[]): Promise<void> {
+    if (await this.budget?.added(keys) !== false) return;
+    this.options.log('store: over its cap, and all that is in it is in use');
+    for (const session of this.sessions) session.storeFailed(new EngineError('store_full', 'expected room below the cap of the store, found none'));
   }
 
   async close(): Promise<void> {

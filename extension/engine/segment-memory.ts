@@ -22,7 +22,7 @@ export class SegmentMemory {
 
   constructor(
     private readonly native: NativeEngine,
-    private readonly report: { damaged(key: string): void; storeFailed(error: EngineError): void },
+    private readonly report: { damaged(key: string): void; stored(keys: readonly string[]): Promise<void>; storeFailed(error: EngineError): void },
   ) {}
 
   retain(keys: Iterable<string>): void {
@@ -74,10 +74,9 @@ export class SegmentMemory {
     if (wanted.length === 0) return { tokens: 0, seconds: 0 };
     const result = await withCancel(this.native.encodeSegments(wanted, priority), signal);
     if (result.storeFailure) this.report.storeFailed(toEngineError(result.storeFailure));
-    this.settle(
-      wanted.map(({ key }) => key),
-      result.handles,
-    );
+    const keys = wanted.map(({ key }) => key);
+    this.settle(keys, result.handles);
+    if (result.encodedTokens > 0) await this.report.stored(keys);
     return { tokens: result.encodedTokens, seconds: result.seconds };
   }
 

@@ -31,12 +31,13 @@ class Bench {
     writeFileSync(path.join(this.workspace, file), text);
   }
 
-  async core(store?: string): Promise<Core> {
+  async core(store?: string, maxDiskBytes?: number): Promise<Core> {
     if (store !== undefined) mkdirSync(path.join(this.dir, store, 'tiny'), { recursive: true });
     const core = await Core.load({
       modelDir: tiny,
       ...(store !== undefined && { store: path.join(this.dir, store, 'tiny') }),
       activations: 'int8',
+      ...(maxDiskBytes !== undefined && { maxDiskBytes }),
       threads: 2,
       onProgress: () => {},
       log: (line) => this.sent.push({ method: 'log', params: line }),
@@ -234,6 +235,36 @@ check('an untrusted workspace is not read; a missing one is refused', async (ben
   assert.equal(await code(ask(session, 'hi')), 'untrusted');
   assert.equal(core.native.memory().nSegments, 0);
   assert.equal(await code(bench.session(core, { roots: [{ path: path.join(bench.dir, 'nowhere'), name: 'x' }] })), 'not_a_workspace');
+});
+
+check('the store keeps to its cap: what is not in memory goes, and reading stops before what is', async (bench) => {
+  const fill = (name: string): void => {
+    for (let i = 0; i < 8; i++) bench.write(`${name}/f${i}.ts`, `export const ${name}${i} = [${'1, '.repeat(300)}];\n`);
+  };
+  const stored = (): number =>
+    readdirSync(path.join(bench.dir, 'store/tiny/segments'), { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .reduce((sum, entry) => sum + statSync(path.join(entry.parentPath, entry.name)).size, 0);
+  fill('a');
+  const first = await bench.core('store');
+  await (await bench.session(first)).ingest(never);
+  await first.close();
+  const full = stored();
+  rmSync(path.join(bench.workspace, 'a'), { recursive: true });
+  fill('b');
+  // Room for one of the two.
+  const second = await bench.core('store', full * 1.5);
+  assert.equal((await (await bench.session(second)).ingest(never)).files, 8);
+  assert.ok(stored() <= full * 1.5, `${stored()} of ${full}`);
+  await second.close();
+  const third = await bench.core('store', full * 0.5);
+  const session = await bench.session(third);
+  fill('c');
+  session.filesChanged({ paths: [] });
+  await session.coverage({});
+  await assert.rejects(session.ingest(never), { code: 'store_full' });
+  assert.ok(stored() <= full * 1.2, `${stored()} of ${full}`);
+  bench.sent.splice(0);
 });
 
 check('stopping an answer keeps what had come and frees what it held', async (bench) => {
