@@ -91,7 +91,7 @@ export function promptText(place: Place): { readonly text: string; readonly offs
 }
 
 function depthsAllowed(previous: string | null, next: string | null, unit: string, colonBlocks: boolean): { least: number; most: number } {
-  const opens = previous !== null && opensBlock(previous, colonBlocks);
+  const opens = previous !== null && opening(previous, colonBlocks) !== null;
   const most = previous === null ? 0 : depthOf(leading(previous), unit) + (opens ? 1 : 0);
   let least = 0;
   if (opens) least = most;
@@ -99,11 +99,16 @@ function depthsAllowed(previous: string | null, next: string | null, unit: strin
   return { least: Math.min(least, most), most };
 }
 
-/** Whether the lines behind this one stand one level deeper. */
-export function opensBlock(line: string, colonBlocks: boolean): boolean {
+/**
+ * What makes the lines behind this one stand one level deeper, if anything does: a bracket, which another one closes, or a word or
+ * colon, whose block ends by its indentation.
+ */
+export function opening(line: string, colonBlocks: boolean): 'bracket' | 'word' | null {
   const code = withoutComment(line, colonBlocks).trimEnd();
-  if (/[{([]$/.test(code) || /(?:^|\s)(?:then|do|else|begin)$/.test(code)) return true;
-  return colonBlocks ? code.endsWith(':') : /^\s*(?:case\b.*|default\s*):$/.test(code);
+  if (/[{([]$/.test(code)) return 'bracket';
+  if (/(?:^|\s)(?:then|do|else|begin)$/.test(code)) return 'word';
+  const colon = colonBlocks ? code.endsWith(':') : /^\s*(?:case\b.*|default\s*):$/.test(code);
+  return colon ? 'word' : null;
 }
 
 export function withoutComment(line: string, colonBlocks: boolean): string {

@@ -1,7 +1,7 @@
 // Generated text → what is inserted at a place: indented in the file's own unit at a depth that the block allows, with nothing that
 // stands behind the cursor already. Pure; offsets are UTF-16.
 
-import { depthOf, leading, opensBlock, type Place } from './place';
+import { depthOf, leading, opening, type Place } from './place';
 
 export interface Shaped {
   /** In place of text[start … cursor]; empty: nothing to offer. */
@@ -64,7 +64,7 @@ function indented(place: Place, first: string, lines: readonly string[]): string
   const origin = depthOf(leading(next), unit, step);
   let wanted = Math.min(Math.max(own, origin), own + 1);
   if (/^\s*[)\]}]/.test(next)) wanted = own;
-  else if (opensBlock(before + first, place.colonBlocks)) wanted = own + 1;
+  else if (opening(before + first, place.colonBlocks) !== null) wanted = own + 1;
   return lines.map((line) => {
     if (line === '') return '';
     const depth = Math.max(own, wanted + depthOf(leading(line), unit, step) - origin);

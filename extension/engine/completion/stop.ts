@@ -1,8 +1,7 @@
 // When a completion is complete. The generated text is looked at as it comes; it ends with one construct: a statement, or the block
 // that it opens. Going round in circles, repeating what stands there already, and falling out of the cursor's block end it too. Pure.
 
-import { RepetitionGuard } from '../chat/repetition';
-import { depthOf, leading, opensBlock, withoutComment, type Place } from './place';
+import { depthOf, leading, opening, withoutComment, type Place } from './place';
 
 const maxLines = 12;
 /** A statement hardly needs more words of explanation in front of it. */
@@ -10,6 +9,8 @@ const maxCommentLines = 2;
 /** Greedy decoding of a small model loops: so many times the same few tokens are no code. */
 const maxPeriod = 8;
 const loops = 4;
+/** Nor is the same run of so many tokens a second time. */
+const repeatedTokens = 16;
 
 type Verdict = 'go on' | 'end' | 'cut';
 
@@ -27,7 +28,6 @@ export class StopRules {
   /** Length of the text behind each token: where a loop is cut. */
   private readonly lengths: number[] = [];
   private readonly ids: number[] = [];
-  private readonly repetition = new RepetitionGuard();
   private lines: string[] = [];
   /** Where the line begins that is not complete yet. */
   private from = 0;
@@ -42,8 +42,8 @@ export class StopRules {
   constructor(private readonly place: Place) {
     this.open = brackets(place.before, -1, place.colonBlocks).open;
     let closed = [...place.after].filter((character) => character in pairs).length;
-    const closedBelow = /^\s*[)\]}]/.exec(place.next ?? '');
-    if (!place.blank && closedBelow && depthOf(leading(place.next!), place.unit) === depthOf(leading(place.before), place.unit)) closed++;
+    const below = /^(\s*)([)\]}]+)/.exec(place.next ?? '');
+    if (!place.blank && below && depthOf(below[1]!, place.unit) === depthOf(leading(place.before), place.unit)) closed += below[2]!.length;
     this.closedBehind = Math.min(closed, this.open.length);
     if (!place.blank) this.base = depthOf(leading(place.before), place.unit);
   }
@@ -84,11 +84,9 @@ export class StopRules {
     if (line === '' && this.place.blank && this.lines.length === 0) return;
     const verdict = this.judge(line);
     if (verdict !== 'cut') this.lines.push(line);
-    if (verdict === 'go on') {
-      if (this.lines.length < maxLines) return;
-      this.closeOpened();
-    }
+    if (verdict === 'go on' && this.lines.length < maxLines) return;
     while (this.lines.length > 0 && this.lines.at(-1)!.trim() === '' && (this.place.blank || this.lines.length > 1)) this.lines.pop();
+    if (verdict !== 'end') this.closeOpened();
     this.over = true;
   }
 
@@ -117,21 +115,25 @@ export class StopRules {
     if (found.unmatched) return 'end';
 
     const code = withoutComment(whole, colonBlocks).trim();
-    if (code === '' || /^(?:\/\*|\*|--|"""|'''|@)/.test(code)) {
+    const inBlock = this.indented || this.open.length > this.closedBehind;
+    if (!inBlock && (code === '' || /^(?:\/\*|\*|--|"""|'''|@)/.test(code))) {
       const comments = this.lines.length + 1;
       return code.startsWith('@') || comments <= maxCommentLines ? 'go on' : 'end';
     }
-    if (opensBlock(whole, colonBlocks)) {
-      if (!/[{([]$/.test(code)) this.indented = true;
-      return 'go on';
-    }
-    if (this.indented || this.open.length > this.closedBehind) return 'go on';
+    const opens = opening(whole, colonBlocks);
+    if (opens === 'word') this.indented = true;
+    if (opens !== null) return 'go on';
+    if (inBlock) return 'go on';
     // The statement goes on in the next line.
     return /(?:[,+*/=&|?.\\]|[^-]-|=>|->)$/.test(code) ? 'go on' : 'end';
   }
 
   private judgeBlank(onCursorLine: boolean, whole: string): Verdict {
-    if (onCursorLine) return whole.trim() === '' || opensBlock(whole, this.place.colonBlocks) || this.open.length > this.closedBehind ? 'go on' : 'end';
+    if (onCursorLine) {
+      const opens = opening(whole, this.place.colonBlocks);
+      if (opens === 'word') this.indented = true;
+      return opens !== null || whole.trim() === '' || this.open.length > this.closedBehind ? 'go on' : 'end';
+    }
     // One blank line may divide a block in brackets; behind the body of another one it is the end.
     const body = this.lines.length > (this.place.blank ? 1 : 0) + (this.indented ? 0 : 1);
     return (this.indented && body) || this.lines.at(-1)?.trim() === '' ? 'cut' : 'go on';
@@ -171,14 +173,16 @@ export class StopRules {
 
   private breakLoop(): void {
     const n = this.ids.length;
-    let first = this.repetition.push(this.ids[n - 1]!) ? n - 16 : -1;
+    const again = n - repeatedTokens;
+    const isSaidAgain = (start: number): boolean => this.ids.slice(again).every((id, i) => id === this.ids[start + i]);
+    let first = -1;
+    for (let start = 0; start < again && first < 0; start++) if (isSaidAgain(start)) first = again;
     for (let period = 1; period <= maxPeriod && first < 0; period++) {
-      const times = period === 1 ? 2 * loops : loops;
-      if (n < period * times) continue;
-      const loop = n - period * times;
-      if (this.ids.slice(loop + period).every((id, i) => id === this.ids[loop + i]) && this.text.slice(this.lengths[loop] ?? 0).trim() !== '') first = loop + period;
+      const loop = n - period * (period === 1 ? 2 * loops : loops);
+      if (loop >= 0 && this.ids.slice(loop + period).every((id, i) => id === this.ids[loop + i])) first = loop + period;
     }
-    if (first < 0) return;
+    // Deep indentation is no loop.
+    if (first < 0 || this.text.slice(this.lengths[first - 1] ?? 0).trim() === '') return;
     this.over = true;
     if (this.lines.length > 0) return this.closeOpened();
     const kept = this.text.slice(this.from, this.lengths[first - 1] ?? 0).split('\n', 1)[0]!;
