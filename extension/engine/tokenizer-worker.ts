@@ -6,7 +6,7 @@ import { assetPath } from './assets';
 import { EngineError, toEngineError, type EngineErrorCode } from './errors';
 import { readModelFolder } from './model-folder';
 import { Tokenizer } from './tokenizer';
-import { grammarFor } from './workspace/grammars';
+import { grammarFor, parserIsSuspect } from './workspace/grammars';
 import { cutFile, type SegmentCut } from './workspace/segmenter';
 
 export interface Cutter {
@@ -17,7 +17,6 @@ export interface Cutter {
 }
 
 interface SegmentRequest {
-  readonly type: 'segment';
   readonly id: number;
   readonly path: string;
   readonly bytes: Uint8Array;
@@ -43,13 +42,14 @@ export async function createCutter(modelDir: string, script = assetPath('tokeniz
 }
 
 interface Pending {
+  readonly request: SegmentRequest;
   resolve(segments: SegmentCut[]): void;
   reject(error: EngineError): void;
 }
 
 class ThreadCutter implements Cutter {
   private worker: Worker | undefined;
-  private starting: Promise<void> | undefined;
+  /** Oldest first: the first one is what the thread works on. */
   private readonly pending = new Map<number, Pending>();
   private nextId = 0;
   private closed = false;
@@ -59,72 +59,87 @@ class ThreadCutter implements Cutter {
     private readonly script: string,
   ) {}
 
+  /** Resolves when the thread is ready, or rejects. */
   start(): Promise<void> {
-    this.starting ??= this.launch().catch((error: unknown) => {
-      this.starting = undefined;
-      throw error;
+    return new Promise((resolve, reject) => {
+      const worker = new Worker(this.script, { workerData: { salaModelDir: this.modelDir } satisfies ThreadData });
+      this.worker = worker;
+      let ready = false;
+      let failure: EngineError | undefined;
+      worker.on('error', (error) => (failure = new EngineError('internal', `tokenizer thread: ${error.message}`, { cause: error })));
+      worker.on('exit', (code) => {
+        failure ??= new EngineError('internal', `tokenizer thread: ended with code ${code}`);
+        reject(failure);
+        this.ended(worker, code === 0 ? undefined : failure, ready);
+      });
+      worker.on('message', (reply: Reply) => {
+        if (reply.type === 'ready') {
+          ready = true;
+          this.release();
+          resolve();
+        } else if (reply.type === 'failed' && reply.id === undefined) {
+          failure = new EngineError(reply.code, reply.message);
+          void worker.terminate();
+        } else {
+          const id = reply.id as number;
+          const request = this.pending.get(id);
+          this.pending.delete(id);
+          this.release();
+          if (reply.type === 'segments') request?.resolve(reply.segments);
+          else request?.reject(new EngineError(reply.code, reply.message));
+        }
+      });
     });
-    return this.starting;
   }
 
-  async cut(path: string, bytes: Uint8Array): Promise<SegmentCut[]> {
-    // A thread that died (out of memory, a fault in a grammar) took its requests with it; the next one gets another thread.
-    await this.start();
+  cut(path: string, bytes: Uint8Array): Promise<SegmentCut[]> {
     return new Promise((resolve, reject) => {
-      if (this.worker === undefined) return reject(new EngineError('cancelled', `${path}: not cut, the engine closes`));
-      const id = this.nextId++;
-      this.pending.set(id, { resolve, reject });
+      if (this.closed) return reject(closing());
+      const request = { id: this.nextId++, path, bytes };
+      this.pending.set(request.id, { request, resolve, reject });
+      if (this.worker === undefined) return this.restart();
       this.worker.ref();
-      this.worker.postMessage({ type: 'segment', id, path, bytes } satisfies SegmentRequest);
+      this.worker.postMessage(request);
     });
   }
 
   async close(): Promise<void> {
     this.closed = true;
-    const worker = this.worker;
-    this.ended(worker, new EngineError('cancelled', 'not cut, the engine closes'));
-    await worker?.terminate();
+    this.rejectAll(closing());
+    await this.worker?.terminate();
   }
 
-  private launch(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      if (this.closed) return reject(new EngineError('cancelled', 'not cut, the engine closes'));
-      const worker = new Worker(this.script, { workerData: { salaModelDir: this.modelDir } satisfies ThreadData });
-      this.worker = worker;
-      const fail = (error: EngineError): void => {
-        this.ended(worker, error);
-        reject(error);
-      };
-      worker.on('error', (error) => fail(new EngineError('internal', `tokenizer thread: ${error.message}`, { cause: error })));
-      worker.on('exit', (code) => fail(new EngineError('internal', `tokenizer thread: ended with code ${code}`)));
-      worker.on('message', (reply: Reply) => {
-        if (reply.type === 'ready') {
-          if (this.pending.size === 0) worker.unref();
-          return resolve();
-        }
-        const error = reply.type === 'failed' ? new EngineError(reply.code, reply.message) : undefined;
-        if (reply.id === undefined) {
-          fail(error as EngineError);
-          void worker.terminate();
-          return;
-        }
-        const request = this.pending.get(reply.id);
-        this.pending.delete(reply.id);
-        if (this.pending.size === 0) worker.unref();
-        if (reply.type === 'segments') request?.resolve(reply.segments);
-        else request?.reject(error as EngineError);
-      });
-    });
+  /** Without a failure the thread asked to be replaced (parserIsSuspect). What it had not begun goes to the next one. */
+  private ended(worker: Worker, failure: EngineError | undefined, wasReady: boolean): void {
+    if (this.worker === worker) this.worker = undefined;
+    if (this.closed) return;
+    if (!wasReady) return this.rejectAll(failure ?? new EngineError('internal', 'tokenizer thread: ended before it was ready'));
+    const [oldest] = this.pending.values();
+    if (failure !== undefined && oldest !== undefined) {
+      this.pending.delete(oldest.request.id);
+      oldest.reject(failure);
+    }
+    if (this.pending.size > 0) this.restart();
   }
 
-  /** After this the next request starts another thread. */
-  private ended(worker: Worker | undefined, error: EngineError): void {
-    if (this.worker !== worker) return;
-    this.worker = undefined;
-    this.starting = undefined;
-    for (const request of this.pending.values()) request.reject(error);
+  private restart(): void {
+    this.start().catch(() => {}); // `ended` has told everyone who waits.
+    for (const { request } of this.pending.values()) this.worker?.postMessage(request);
+  }
+
+  /** An idle thread does not keep the process alive. */
+  private release(): void {
+    if (this.pending.size === 0) this.worker?.unref();
+  }
+
+  private rejectAll(error: EngineError): void {
+    for (const { reject } of this.pending.values()) reject(error);
     this.pending.clear();
   }
+}
+
+function closing(): EngineError {
+  return new EngineError('cancelled', 'not cut, the engine closes');
 }
 
 // ---- thread -------------------------------------------------------------------------------------------------------------
@@ -142,8 +157,10 @@ async function serve(port: NonNullable<typeof parentPort>, { salaModelDir }: Thr
         post({ type: 'segments', id, segments }, segments.map(({ tokens }) => tokens.buffer as ArrayBuffer));
       } catch (error) {
         const { code, message } = toEngineError(error);
-        post({ type: 'failed', id, code, message });
+        // Without an answer the request goes to the next thread.
+        if (!parserIsSuspect()) post({ type: 'failed', id, code, message });
       }
+      if (parserIsSuspect()) process.exit(0); // Of this thread only; what was posted still arrives.
     });
   });
   post({ type: 'ready' });

@@ -2,7 +2,7 @@
 // first needs one. A result depends on the text alone: limits are counted in work done, never in time.
 
 import path from 'node:path';
-import { Language, Parser, type ParseState, type TreeCursor } from 'web-tree-sitter';
+import { Language, Parser, type ParseState, type Tree, type TreeCursor } from 'web-tree-sitter';
 import { assetPath } from '../assets';
 import { EngineError } from '../errors';
 
@@ -16,11 +16,17 @@ export interface Nesting {
 
 export interface Grammar {
   readonly name: string;
-  /** null: too large or too tangled to parse; cut by lines. `nLines` counts as linesOf does. */
+  /**
+   * null: too large or too tangled to parse; cut by lines. `nLines` counts as linesOf does. Throws `internal` where only a parser
+   * that has parsed nothing yet can tell; this one is suspect then.
+   */
   nesting(text: string, nLines: number): Nesting | null;
 }
 
-/** C is parsed as C++: the one grammar reads both well enough to find borders. */
+/**
+ * C is parsed as C++: the one grammar reads both well enough to find borders. Two grammars that we could have are left out: INI
+ * takes most configuration files for errors, and PowerShell's can take minutes over a text that is none.
+ */
 const extensions: Readonly<Record<string, readonly string[]>> = {
   'bash': ['sh', 'bash', 'zsh', 'ksh'],
   'c-sharp': ['cs', 'csx'],
@@ -30,7 +36,6 @@ const extensions: Readonly<Record<string, readonly string[]>> = {
   'java': ['java'],
   'javascript': ['js', 'mjs', 'cjs', 'jsx'],
   'php': ['php'],
-  'powershell': ['ps1', 'psm1', 'psd1'],
   'python': ['py', 'pyi', 'pyw'],
   'ruby': ['rb', 'rake', 'gemspec'],
   'rust': ['rs'],
@@ -40,20 +45,36 @@ const extensions: Readonly<Record<string, readonly string[]>> = {
 const nameOf = new Map(Object.entries(extensions).flatMap(([name, list]) => list.map((extension) => [extension, name] as const)));
 
 /** UTF-16 units. A tree takes up to 60 times the memory of its text, and what WebAssembly once took it never gives back. */
-const maxParsedUnits = 400_000;
+const maxParsedUnits = 256_000;
 /**
  * Text that is not of the language can cost the parser quadratic time in recovery, up to minutes. Both bounds end that within a
- * second or two; of 1,500 files of system and package folders, C++ headers full of macros among them, none meets either.
+ * few seconds; of 1,500 files of system and package folders, C++ headers full of macros among them, none comes near either.
  * Units that the lexer may read for each unit of text (there: at most 5), and for any text.
  */
 const maxReads = { perUnit: 8, free: 1 << 16 };
 /** Calls of the progress callback, one for 100 actions: bytes (UTF-16) parsed for each (there: at least 130), and calls for any text. */
-const maxSteps = { bytesEach: 100, free: 32 };
+const maxSteps = { bytesEach: 16, free: 256 };
 /** Units handed to the lexer at once; it asks anew whenever it goes back further. */
 const readUnits = 1024;
 
+/** Memory of the parser with its grammars, trees included, in pages of 64 KB. Nonsense has been seen to take 1.6 GB for 12 KB of text. */
+const memoryPages = { initial: 512, maximum: 2048 };
+
+/** Node has it, but the types of Node as we use them only name it. */
+const { Memory } = (globalThis as unknown as { WebAssembly: { Memory: new (pages: typeof memoryPages) => object } }).WebAssembly;
+
 const loaded = new Map<string, Promise<Grammar>>();
 let runtime: Promise<void> | undefined;
+let used = false;
+let suspect = false;
+
+/**
+ * True once a parse was given up or failed. Its remains may have overrun WebAssembly's stack while they were freed (seen: an abort
+ * some files later), so no more is parsed here: whoever owns the thread ends it and starts another.
+ */
+export function parserIsSuspect(): boolean {
+  return suspect;
+}
 
 /** The grammar for a file by its name, null where there is none. Rejects with `internal` if its file cannot be loaded. */
 export async function grammarFor(file: string): Promise<Grammar | null> {
@@ -70,7 +91,11 @@ export async function grammarFor(file: string): Promise<Grammar | null> {
 async function load(name: string): Promise<Grammar> {
   const file = assetPath('grammars', `tree-sitter-${name}.wasm`);
   try {
-    runtime ??= Parser.init({ locateFile: (wasm: string) => assetPath('grammars', wasm) });
+    runtime ??= Parser.init({
+      locateFile: (wasm: string) => assetPath('grammars', wasm),
+      wasmMemory: new Memory(memoryPages),
+      printErr: () => {}, // Says "Aborted()" where it then throws the same.
+    });
     await runtime;
     const language = await Language.load(file);
     return new TreeSitterGrammar(name, language);
@@ -79,11 +104,13 @@ async function load(name: string): Promise<Grammar> {
   }
 }
 
+/** Type of nodes that the parser could make nothing of (ts_builtin_sym_error). */
+const errorType = 0xffff;
+
 class TreeSitterGrammar implements Grammar {
   private readonly parser = new Parser();
   /** Node types that belong to what follows them: comments, attributes. */
   private readonly leading: ReadonlySet<number>;
-  private readonly error: number;
 
   constructor(
     readonly name: string,
@@ -92,7 +119,6 @@ class TreeSitterGrammar implements Grammar {
     this.parser.setLanguage(language);
     const ids = Array.from({ length: language.nodeTypeCount }, (_, id) => id);
     this.leading = new Set(ids.filter((id) => /comment|^attribute_item$|^attribute_list$/.test(language.nodeTypeForId(id) ?? '')));
-    this.error = 0xffff; // tree-sitter's ts_builtin_sym_error
   }
 
   nesting(text: string, nLines: number): Nesting | null {
@@ -110,17 +136,30 @@ class TreeSitterGrammar implements Grammar {
       parsed = Math.max(parsed, currentOffset);
       return reads > mayRead || ++steps > maxSteps.free + parsed / maxSteps.bytesEach;
     };
-    const tree = this.parser.parse(read, null, { progressCallback: tangled });
-    if (tree === null) {
-      this.parser.reset();
-      return null;
-    }
+    const tree = this.parse(read, tangled);
+    if (tree === null) return null;
     const cursor = tree.walk();
     try {
       return this.measure(cursor, nLines);
     } finally {
       cursor.delete();
       tree.delete();
+    }
+  }
+
+  private parse(read: (index: number) => string, tangled: (state: ParseState) => boolean): Tree | null {
+    if (suspect) throw givenUp();
+    const fresh = !used;
+    used = true;
+    try {
+      const tree = this.parser.parse(read, null, { progressCallback: tangled });
+      if (tree === null) suspect = true;
+      return tree;
+    } catch {
+      // Out of memory. Whether that is the text's doing or an earlier one's, only a fresh runtime can tell.
+      suspect = true;
+      if (!fresh) throw givenUp();
+      return null;
     }
   }
 
@@ -146,7 +185,7 @@ class TreeSitterGrammar implements Grammar {
       else if (first > codeLine) attach(last);
       if (last > first) {
         const around = begins.at(-1) as number;
-        const counts = type !== this.error && first !== around;
+        const counts = type !== errorType && first !== around;
         if (counts) {
           change[first] = (change[first] ?? 0) + 1;
           change[last] = (change[last] ?? 0) - 1;
@@ -165,6 +204,10 @@ class TreeSitterGrammar implements Grammar {
       }
     }
   }
+}
+
+function givenUp(): EngineError {
+  return new EngineError('internal', 'the parser was given up; its thread must be replaced');
 }
 
 /** depth[i]: sum of the changes up to line i. */
