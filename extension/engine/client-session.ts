@@ -16,7 +16,7 @@ import { watchRoot, type RootWatch } from './workspace/watch';
 
 /** Status is sent at most so often. */
 const statusEveryMs = 300;
-/** Files that are looked at before an answer, for changes that no watcher saw. */
+/** Files that are looked at before an answer or a list, for what no watcher saw. */
 const lookedAtBeforeAnswer = 20_000;
 
 const defaultSettings: messages.EngineSettings = {
@@ -35,6 +35,8 @@ export class ClientSessionOver implements ClientSession {
   current: messages.EngineSettings = defaultSettings;
   private params: messages.OpenParams | undefined;
   private rootList: RootIndex[] = [];
+  /** Counts of the roots when this client opened them: what others had encoded until then is not of its doing. */
+  private before = { encoded: 0, reused: 0 };
   private watches: RootWatch[] = [];
   private polling: string | undefined;
   private readonly changedFiles = new Set<FileRecord>();
@@ -75,6 +77,7 @@ export class ClientSessionOver implements ClientSession {
     const before = this.rootList;
     await this.stopWatching();
     this.rootList = [];
+    this.before = { encoded: 0, reused: 0 };
     try {
       if (params.trusted) await this.openRoots(params);
     } finally {
@@ -90,6 +93,8 @@ export class ClientSessionOver implements ClientSession {
     const filter: FilterSettings = { include: this.current.include, exclude: this.current.exclude };
     for (const root of await dedupeRoots(params.roots, filter)) {
       const index = await this.core.acquireRoot(root, filter);
+      this.before.encoded += index.nEncoded;
+      this.before.reused += index.nReused - index.count().tokens;
       this.rootList.push(index);
       index.on('looked', this.onLooked);
       index.on('scanned', this.onScanned);
@@ -217,7 +222,7 @@ export class ClientSessionOver implements ClientSession {
     this.core.indexer.throwIfStopped();
     for (const root of this.rootList) await root.save();
     this.sendStatus();
-    const status = this.core.indexer.status(this.rootList);
+    const status = this.status();
     const seconds = (performance.now() - begin) / 1000;
     return {
       files: status.coverage.files,
@@ -231,6 +236,7 @@ export class ClientSessionOver implements ClientSession {
   async coverage({ path: file }: { path?: string }): Promise<readonly messages.FileCoverage[]> {
     this.requireRoots();
     await this.refresh();
+    for (const root of this.rootList) await root.checkReadable(lookedAtBeforeAnswer);
     const files = this.rootList.flatMap((root) => root.files());
     if (file === undefined) return files;
     const at = path.isAbsolute(file) ? this.locate(file) : undefined;
@@ -321,8 +327,17 @@ export class ClientSessionOver implements ClientSession {
       this.changedFiles.clear();
       this.notify(messages.coverageChanged, { files });
     }
+    this.notify(messages.ingestStatus, this.status());
+  }
+
+  private status(): messages.IngestStatus {
     const status = this.core.indexer.status(this.rootList);
-    this.notify(messages.ingestStatus, this.polling === undefined ? status : { ...status, polling: this.polling });
+    return {
+      ...status,
+      encoded_tokens: status.encoded_tokens - this.before.encoded,
+      reused_tokens: status.reused_tokens - this.before.reused,
+      ...(this.polling !== undefined && { polling: this.polling }),
+    };
   }
 
   async close(): Promise<void> {

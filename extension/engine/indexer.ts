@@ -76,6 +76,7 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
     this.emit('status');
     try {
       await root.scan(signal);
+      await root.restore();
     } finally {
       this.scanning--;
       this.changed();

@@ -5,12 +5,13 @@ import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { createHash } from 'node:crypto';
 import path from 'node:path';
 import { EngineError, toEngineError } from './errors';
+import { exclusionRules, type ExclusionRule } from './messages';
+import { version } from '../../package.json';
 
-const format = 1;
+const format = 2;
 /** Versions of files that nothing has at the moment: a branch switched away from, an undone edit. */
 const retiredVersions = 4000;
 
-/** What tells, without reading it, that a file is the same. */
 export interface Stamp {
   readonly bytes: number;
   readonly mtimeMs: number;
@@ -27,6 +28,12 @@ export interface KnownSegment {
   readonly headerTokens: number;
 }
 
+/** Why a file's content keeps it out. */
+export interface KnownVerdict {
+  readonly rule: ExclusionRule;
+  readonly detail: string;
+}
+
 export interface KnownFile extends Stamp {
   readonly path: string;
   readonly fileKey: string;
@@ -36,6 +43,8 @@ export class Manifest {
   private readonly files = new Map<string, KnownFile>();
   /** By file key; in order of last use, oldest first. */
   private readonly versions = new Map<string, readonly KnownSegment[]>();
+  /** Files whose content keeps them out: not to be read again to find that out. */
+  private readonly verdicts = new Map<string, Stamp & KnownVerdict>();
   private changed = false;
 
   private constructor(
@@ -56,16 +65,38 @@ export class Manifest {
     try {
       manifest.load(JSON.parse(await readFile(file, 'utf8')));
     } catch {
-      manifest.files.clear();
-      manifest.versions.clear();
+      manifest.clear();
     }
     return manifest;
+  }
+
+  private clear(): void {
+    this.files.clear();
+    this.versions.clear();
+    this.verdicts.clear();
   }
 
   /** The file key of a file that has not changed since it was last read. */
   keyOf(file: string, stamp: Stamp): string | undefined {
     const known = this.files.get(file);
-    return known && known.bytes === stamp.bytes && known.mtimeMs === stamp.mtimeMs && known.ino === stamp.ino ? known.fileKey : undefined;
+    return known && sameStamp(known, stamp) ? known.fileKey : undefined;
+  }
+
+  /** It was known with a time too new to be trusted: only its bytes can tell whether it is the same. */
+  isYoung(file: string, stamp: Stamp): boolean {
+    const known = this.files.get(file) ?? this.verdicts.get(file);
+    return known !== undefined && known.mtimeMs === 0 && sameStamp(known, { ...stamp, mtimeMs: 0 });
+  }
+
+  verdictOf(file: string, stamp: Stamp): KnownVerdict | undefined {
+    const known = this.verdicts.get(file);
+    return known && sameStamp(known, stamp) ? { rule: known.rule, detail: known.detail } : undefined;
+  }
+
+  setVerdict(file: string, { bytes, mtimeMs, ino }: Stamp, { rule, detail }: KnownVerdict): void {
+    this.files.delete(file);
+    this.verdicts.set(file, { bytes, mtimeMs, ino, rule, detail });
+    this.changed = true;
   }
 
   segmentsOf(fileKey: string): readonly KnownSegment[] | undefined {
@@ -78,14 +109,18 @@ export class Manifest {
   }
 
   set(file: KnownFile, segments: readonly KnownSegment[]): void {
+    const known = this.files.get(file.path);
+    const isKnown = known?.fileKey === file.fileKey && sameStamp(known, file) && this.versions.has(file.fileKey);
+    this.verdicts.delete(file.path);
     this.files.set(file.path, file);
     this.versions.delete(file.fileKey);
     this.versions.set(file.fileKey, segments);
-    this.changed = true;
+    this.changed ||= !isKnown;
   }
 
   delete(file: string): void {
-    this.changed = this.files.delete(file) || this.changed;
+    const was = [this.files.delete(file), this.verdicts.delete(file)];
+    this.changed ||= was.includes(true);
   }
 
   get allKeys(): Set<string> {
@@ -111,6 +146,9 @@ export class Manifest {
       root: this.root,
       recipe: this.recipe,
       saved: new Date().toISOString(),
+      // What keeps a file out is the program's to say: another version may say otherwise.
+      version,
+      verdicts: [...this.verdicts].map(([file, v]) => [file, v.bytes, v.mtimeMs, v.ino, v.rule, v.detail]),
       files: [...this.files.values()].map((f) => [f.path, f.bytes, f.mtimeMs, f.ino, f.fileKey]),
       versions: [...this.versions].map(([key, segments]) => [
         key,
@@ -131,14 +169,21 @@ export class Manifest {
   }
 
   async forget(): Promise<void> {
-    this.files.clear();
-    this.versions.clear();
+    this.clear();
     this.changed = false;
     if (this.file !== undefined) await rm(this.file, { force: true });
   }
 
   private load(json: unknown): void {
-    const data = json as { format: number; root: string; recipe: string; files: unknown[][]; versions: unknown[][] };
+    const data = json as {
+      format: number;
+      root: string;
+      recipe: string;
+      version: string;
+      files: unknown[][];
+      versions: unknown[][];
+      verdicts: unknown[][];
+    };
     if (data.format !== format || data.root !== this.root || data.recipe !== this.recipe) return;
     for (const [key, ...segments] of data.versions) {
       this.versions.set(text(key), segments.map(knownSegment));
@@ -146,7 +191,18 @@ export class Manifest {
     for (const [file, bytes, mtimeMs, ino, fileKey] of data.files) {
       this.files.set(text(file), { path: text(file), bytes: number(bytes), mtimeMs: number(mtimeMs), ino: number(ino), fileKey: text(fileKey) });
     }
+    if (data.version !== version) return;
+    for (const [file, bytes, mtimeMs, ino, rule, detail] of data.verdicts) {
+      const stamp = { bytes: number(bytes), mtimeMs: number(mtimeMs), ino: number(ino) };
+      const known = exclusionRules.find((one) => one === rule);
+      if (known) this.verdicts.set(text(file), { ...stamp, rule: known, detail: text(detail) });
+    }
   }
+}
+
+/** Same size, time and inode: what tells, without reading it, that a file is the same. */
+export function sameStamp(a: Stamp, b: Stamp): boolean {
+  return a.bytes === b.bytes && a.mtimeMs === b.mtimeMs && a.ino === b.ino;
 }
 
 function knownSegment(row: unknown): KnownSegment {

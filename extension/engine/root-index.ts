@@ -2,10 +2,10 @@
 // Knows what is there and what is missing; when and in which order things are read is indexer.ts.
 
 import { EventEmitter } from 'node:events';
-import { readFile, stat } from 'node:fs/promises';
+import { access, constants, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { toEngineError } from './errors';
-import type { Manifest, KnownSegment, Stamp } from './manifest';
+import { sameStamp, type KnownSegment, type KnownVerdict, type Manifest, type Stamp } from './manifest';
 import type { Coverage, ExclusionRule, FileCoverage, FileState } from './messages';
 import type { SegmentMemory } from './segment-memory';
 import { admissionOrder, admit } from './workspace/admission';
@@ -22,6 +22,8 @@ import { look, readBytes, walk, describeError, type ExcludedPath, type Look, typ
 const bytesPerToken = 3.4;
 /** File systems stamp with a coarse clock: some step by a few milliseconds, old ones by two seconds. */
 const clockStepMs = 2000;
+/** Addresses that are looked up in the store at once. */
+const lookUpAtOnce = 512;
 
 export interface Segment extends KnownSegment {
   /** Header and text; there only while it may have to be encoded. */
@@ -188,13 +190,28 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     return changed;
   }
 
+  /** Finds out which of the files that wait cannot be read; at most `limit` are looked at. */
+  async checkReadable(limit: number): Promise<void> {
+    const records = [...this.records.values()].filter((record) => this.stateOf(record) === 'waiting').slice(0, limit);
+    await Promise.all(
+      records.map(async (record) => {
+        try {
+          await access(path.join(this.dir, record.path), constants.R_OK);
+        } catch (error) {
+          await this.failed(record, error);
+        }
+      }),
+    );
+  }
+
   private see(file: WalkedFile): boolean {
     const record = this.records.get(file.path);
     if (!record) {
       this.records.set(file.path, { root: this, path: file.path, info: file, changed: false, overBudget: false });
       return true;
     }
-    const same = sameStamp(record.info, file);
+    // Whether a file can be read now, neither size nor time tells.
+    const same = sameStamp(record.info, file) && record.error === undefined;
     record.info = file;
     if (same) return false;
     this.outdate(record);
@@ -250,6 +267,39 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
       .map(({ record }) => record);
   }
 
+  /** Takes what earlier runs kept of files that have not changed since. Nothing is cut or run for it, and few are read. */
+  async restore(): Promise<void> {
+    let batch: { record: FileRecord; version: FileVersion }[] = [];
+    let nKeys = 0;
+    const take = async (): Promise<void> => {
+      const keys = batch.flatMap(({ version }) => version.segments.map(({ key }) => key));
+      this.parts.memory.retain(keys);
+      await this.parts.memory.open(keys);
+      for (const { record, version } of batch) {
+        // Read by somebody else meanwhile.
+        if (this.needsCut(record) && sameStamp(record.info, version.stamp)) await this.take(record, version, record.info);
+        // What the store lacks has to be cut again.
+        this.dropNext(record);
+      }
+      this.parts.memory.release(keys);
+      batch = [];
+      nKeys = 0;
+    };
+    for (const record of this.admitted()) {
+      if (record.current || this.shadows.has(record.path) || !this.needsCut(record)) continue;
+      const verdict = this.manifest.verdictOf(record.path, record.info);
+      if (verdict) record.verdict = verdict;
+      if (this.manifest.isYoung(record.path, record.info)) await this.prepare(record);
+      const fileKey = this.manifest.keyOf(record.path, record.info);
+      const segments = fileKey === undefined ? undefined : this.manifest.segmentsOf(fileKey);
+      if (fileKey === undefined || !segments || !this.needsCut(record)) continue;
+      batch.push({ record, version: { fileKey, stamp: record.info, segments } });
+      nKeys += segments.length;
+      if (nKeys >= lookUpAtOnce) await take();
+    }
+    await take();
+  }
+
   // ---- versions ---------------------------------------------------------------------------------------------------------------
 
   needsCut(record: FileRecord): boolean {
@@ -289,15 +339,13 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     }
     const classified = classifyContent(record.path, bytes);
     if (isVerdict(classified)) {
-      this.clear(record);
-      record.verdict = classified;
+      this.exclude(record, info, classified);
       return;
     }
     if (isNotebook(record.path)) bytes = Buffer.from(notebookText(classified.text)?.text ?? classified.text);
     // The text of a notebook's cells is known only now.
     if (bytes.length > maxFileBytes) {
-      this.clear(record);
-      record.verdict = tooLarge(bytes.length, maxFileBytes);
+      this.exclude(record, info, tooLarge(bytes.length, maxFileBytes));
       return;
     }
     const fileKey = this.parts.hash.fileKey(bytes, record.path, cutterVersion);
@@ -355,13 +403,17 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     this.promote(record);
   }
 
+  private exclude(record: FileRecord, info: WalkedFile, verdict: KnownVerdict): void {
+    this.clear(record);
+    record.verdict = verdict;
+    if (!this.shadows.has(record.path)) this.manifest.setVerdict(record.path, trusted(info), verdict);
+  }
+
   /** Unsaved text is not what the disk has: it is never written down as the file's. */
   private remember(record: FileRecord, info: WalkedFile, fileKey: string, segments: readonly Segment[]): void {
     if (this.shadows.has(record.path)) return;
     const plain = segments.map(({ tokens: _tokens, ...known }) => known);
-    // A file written just now may be written again within the clock's step and look the same: next time it is read again.
-    const mtimeMs = Date.now() - info.mtimeMs > clockStepMs ? info.mtimeMs : 0;
-    this.manifest.set({ path: record.path, bytes: info.bytes, mtimeMs, ino: info.ino, fileKey }, plain);
+    this.manifest.set({ path: record.path, ...trusted(info), fileKey }, plain);
   }
 
   /** The version that was being read is what requests see, once all of it is in. */
@@ -503,6 +555,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
   }
 }
 
-function sameStamp(a: Stamp, b: Stamp): boolean {
-  return a.bytes === b.bytes && a.mtimeMs === b.mtimeMs && a.ino === b.ino;
+/** A file written just now may be written again within the clock's step and look the same: next time it is read again. */
+function trusted({ bytes, mtimeMs, ino }: Stamp): Stamp {
+  return { bytes, mtimeMs: Date.now() - mtimeMs > clockStepMs ? mtimeMs : 0, ino };
 }
