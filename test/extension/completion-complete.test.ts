@@ -7,7 +7,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { before, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { DecodeOptions, DecodeResult, Job, NativeEngine, PrefillResult, ReadInput, TailInput } from '../../extension/engine/addon';
+import type { DecodeOptions, DecodeResult, Job, NativeEngine, PrefillOptions, PrefillResult, ReadInput, TailInput } from '../../extension/engine/addon';
 import type { ClientSessionOver } from '../../extension/engine/client-session';
 import { Completer } from '../../extension/engine/completion/complete';
 import { importedPaths } from '../../extension/engine/completion/view';
@@ -43,6 +43,7 @@ class FakeNative {
   readonly prompts: string[] = [];
   prefillMs = 1;
   says = 'done();\n';
+  wouldSay: string[] = [];
   /** Code that the first prefill of a tail with these segments fails with. */
   damaged: number | undefined;
   atWork = 0;
@@ -118,7 +119,7 @@ class FakeNative {
     if (!this.tails.delete(tail)) this.misused(`tail ${tail} is released twice`);
   }
 
-  prefill(id: number, tokens: Int32Array, { priority }: { priority: string }): Job<PrefillResult> {
+  prefill(id: number, tokens: Int32Array, { priority, logits }: PrefillOptions): Job<PrefillResult> {
     const tail = this.get(id);
     if (tokens.length === 0) this.misused('nothing to prefill');
     tail.busy = true;
@@ -129,10 +130,20 @@ class FakeNative {
         tail.busy = false;
         if (this.damaged !== undefined && tail.view.includes(this.damaged)) throw new EngineError('store_invalid', 'damaged');
         tail.tokens.push(...tokens);
-        return { logits: new Float32Array(), blocks: [], seconds: tokens.length / 300 };
+        return { logits: logits === undefined ? new Float32Array() : this.firstLogits(), blocks: [], seconds: tokens.length / 300 };
       },
       () => (tail.failed = true),
     );
+  }
+
+  /** What is said is the best way to begin; `wouldSay` are better ones still. */
+  private firstLogits(): Float32Array {
+    const logits = new Float32Array(model.vocabSize);
+    [this.says, ...this.wouldSay].forEach((text, i) => {
+      const [first] = tokenizer.encodeText(text);
+      if (first !== undefined) logits[first] = i + 1;
+    });
+    return logits;
   }
 
   decode(id: number, { onToken, maxTokens, stopIds }: DecodeOptions): Job<DecodeResult> {
@@ -233,13 +244,13 @@ async function ended({ native, completer }: Setup): Promise<void> {
 
 test('explicit: read, then the best five in view, and the shape of the place', async () => {
   const s = setup({ 'a.ts': 4, 'b.ts': 8 });
-  s.native.says = '      done();\n  more();\n';
+  s.native.says = ' done();\n  more();\n';
   assert.equal(await s.complete('function f() {\n  █\n}\n'), 'function f() {\n  done();\n}\n');
   assert.deepEqual(s.native.log.slice(0, 2), ['read completion', 'create 12,11,10,9,8']);
   const { tail, span, layer, heads, startsFrom } = s.native.reads[0]!;
   assert.deepEqual([layer, heads, startsFrom], [2, [2, 3], 'empty']);
   assert.deepEqual(span, [Math.max(0, tail.length - 24), tail.length]);
-  assert.equal(tokenizer.decode(tail), s.native.lastPrompt);
+  assert.equal(`${tokenizer.decode(tail)} `, s.native.lastPrompt, 'and the indentation, which is known');
   assert.ok(!s.native.log.includes('token 30'), 'decoding ends with the statement');
   await ended(s);
 });
@@ -407,6 +418,19 @@ test('the selected item of a list: the completion begins with it, at its range, 
   assert.match(s.native.lastPrompt, /list\.reduce<\|fim_middle\|>$/);
   const nothing = await ask('\n');
   assert.deepEqual([nothing.completion, nothing.start, nothing.end], ['', 7, 7]);
+  await ended(s);
+});
+
+test('the text begins as the place allows', async () => {
+  const s = setup({});
+  // The scripted text is said in any case; what was begun with stands before it.
+  s.native.says = 'x();\n';
+  s.native.wouldSay = ['#'];
+  assert.equal(await s.complete('def f():\n    a = g(█)\n', { path: 'a.py' }), 'def f():\n    a = g(xx();)\n');
+  assert.match(s.native.lastPrompt, /g\(<\|fim_middle\|>x$/);
+  s.native.wouldSay = [];
+  assert.equal(await s.complete('class A:\n    def f():\n        █\n', { path: 'a.py' }), 'class A:\n    def f():\n        x();\n');
+  assert.match(s.native.lastPrompt, /<\|fim_middle\|> {7}$/, 'indentation that is known, but for its last character');
   await ended(s);
 });
 

@@ -117,6 +117,11 @@ test('broken off by the limit: back to a whole line, blocks closed', () => {
   assert.equal(short('  const a = some.thing(with'), '  const a = some.thing(with');
   assert.equal(short('  if (a) {\n    b();\n    c('), '  if (a) {\n    b();\n  }');
   assert.equal(short('  f(a, () => {\n    b();\n    c('), '  f(a, () => {\n    b();\n  })');
+  // A comment that never ends would take in the rest of the file.
+  assert.equal(short('  /* read the header of the'), '');
+  assert.equal(short('  a(); /* read the'), '  a();');
+  assert.equal(short("  a('src/*.ts', "), "  a('src/*.ts', ");
+  assert.equal(kept('def f():\n    █\n', '    """Reads the', { path: 'a.py', ended: false }).text, '    ');
   const many = Array.from({ length: 30 }, (_, i) => `    b(${i});`);
   const long = kept(blank, ['  if (a) {', ...many].join('\n'));
   assert.deepEqual(long.text.split('\n'), ['  if (a) {', ...many.slice(0, 11), '  }']);

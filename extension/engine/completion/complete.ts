@@ -6,6 +6,7 @@
 
 import { realpath } from 'node:fs/promises';
 import path from 'node:path';
+import type { PrefillOptions, PrefillResult } from '../addon';
 import { withCancel } from '../cancel';
 import { focusOn } from '../chat/focus';
 import { StreamDecoder } from '../chat/stream-decoder';
@@ -14,10 +15,12 @@ import type { Core } from '../core';
 import { EngineError, toEngineError } from '../errors';
 import type { CompleteParams, CompleteResult, ExclusionRule } from '../messages';
 import type { RootIndex } from '../root-index';
+import { concat } from '../tokenizer';
 import { headerTokens } from '../workspace/header';
 import { fimTail, type FimTail } from './fim';
 import { placeOf, promptText, type Place } from './place';
 import { shape } from './shape';
+import { bestStart, knownStart, mayBegin } from './start';
 import { StopRules } from './stop';
 import { TailCache, type Snapshot } from './tail-cache';
 import { nearView, noView, readView, type Around, type PlaceView } from './view';
@@ -40,6 +43,8 @@ const unsettledTokens = 4;
 const restTokens = 24;
 /** A view is that of its place until so much was typed. */
 const typedTokens = 64;
+/** Indentation of a line that is as deep as lines are. */
+const mostStartTokens = 32;
 /** Rules that the user made, or that protect: nothing is offered there unasked. */
 const silentRules: readonly ExclusionRule[] = ['ignored', 'user', 'secret'];
 
@@ -228,11 +233,23 @@ export class Completer {
     const base = this.shared.tails.longest(this.viewName(view), tokens);
     const tail = base ? native.forkTail(base.tail) : this.createTail(prompt, view);
     try {
-      await this.prefill(tail, tokens.subarray(base?.tokens.length ?? 0), 'completion', signal);
+      const known = tokenizer.encodeText(knownStart(prompt.place));
+      const start = known.length <= mostStartTokens ? known : new Int32Array();
+      const rest = concat([tokens.subarray(base?.tokens.length ?? 0), start]);
+      const { logits } = await this.prefill(tail, rest, { priority: 'completion', logits: 1 }, signal);
       const stopIds = new Set([...native.info.eosTokenIds, ...(model.sala.fim?.stop ?? []).map((stop) => tokenizer.idOf(stop))]);
       const rules = new StopRules(prompt.place);
       const decoder = new StreamDecoder(tokenizer);
-      let [first, nTokens, enough, ended] = [0, 0, false, false];
+      for (const id of start) rules.push(id, decoder.push(id));
+      const textOf = (id: number): string => (tokenizer.isSpecial(id) ? '' : tokenizer.decode([id]));
+      const best = bestStart(logits, (id) => mayBegin(prompt.place, textOf(id)));
+      if (best === null) return { text: '', tokens: 0, first: performance.now() };
+      if (best !== undefined) {
+        if (stopIds.has(best)) return { text: '', tokens: 0, first: performance.now() };
+        rules.push(best, decoder.push(best));
+        await this.prefill(tail, Int32Array.of(best), { priority: 'completion' }, signal);
+      }
+      let [first, nTokens, enough, ended] = [0, best === undefined ? 0 : 1, false, false];
       const job = native.decode(tail, {
         priority: 'completion',
         maxTokens: maxNewTokens,
@@ -273,7 +290,7 @@ export class Completer {
       const to = Math.min(from + pieceTokens, end);
       const tail = base ? native.forkTail(base.tail) : this.createTail(prompt, view);
       try {
-        await this.prefill(tail, tokens.subarray(from, to), priority, signal);
+        await this.prefill(tail, tokens.subarray(from, to), { priority }, signal);
       } catch (thrown) {
         native.releaseTail(tail);
         throw thrown;
@@ -298,16 +315,18 @@ export class Completer {
       ...focusOn(ranked, sala.completion.headers),
       startsFrom: sala.tail_starts_from,
       denseScopeTokens: sala.dense_scope_tokens,
-      // Reserved at once, for a snapshot too: no more than a window can take.
-      maxTokens: prefix.length + header + special + text + maxNewTokens,
+      // Reserved at once, for a snapshot too: no more than a window and a start can take.
+      maxTokens: prefix.length + header + special + text + maxNewTokens + mostStartTokens,
     });
   }
 
-  private async prefill(tail: number, tokens: Int32Array, priority: 'completion' | 'prefill', signal: AbortSignal): Promise<void> {
-    const { seconds } = await withCancel(this.session.core.native.prefill(tail, tokens, { priority }), signal);
+  private async prefill(tail: number, tokens: Int32Array, options: PrefillOptions, signal: AbortSignal): Promise<PrefillResult> {
+    const result = await withCancel(this.session.core.native.prefill(tail, tokens, options), signal);
     // Work of a lower priority is made to wait.
-    if (priority !== 'completion' || tokens.length < leastMeasuredTokens || !(seconds > 0)) return;
-    this.shared.rate += 0.3 * (tokens.length / seconds - this.shared.rate);
+    if (options.priority === 'completion' && tokens.length >= leastMeasuredTokens && result.seconds > 0) {
+      this.shared.rate += 0.3 * (tokens.length / result.seconds - this.shared.rate);
+    }
+    return result;
   }
 
   // ---- views --------------------------------------------------------------------------------------------------------------

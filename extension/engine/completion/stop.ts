@@ -73,7 +73,14 @@ export class StopRules {
       }
       if (!this.over) this.closeOpened();
     }
-    return this.lines.join('\n');
+    return this.withoutOpenComment(this.lines.join('\n'));
+  }
+
+  /** A comment that was broken off would take in the rest of the file. */
+  private withoutOpenComment(text: string): string {
+    if (!this.place.colonBlocks) return text.replace(/(?:^|\s+)\/\*(?![^]*\*\/)[^]*$/, '');
+    const parts = text.split('"""');
+    return parts.length % 2 === 1 || this.place.before.includes('"""') ? text : parts.slice(0, -1).join('"""');
   }
 
   // ---- lines --------------------------------------------------------------------------------------------------------------
