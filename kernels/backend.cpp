@@ -12,6 +12,10 @@
 #include <sys/auxv.h>
 #endif
 
+#if SALA_HAS_avx2
+#include <cpuid.h>
+#endif
+
 namespace sala {
 
 // kernels/cpu/cpu.h declares these inside the units of one instruction set; here they meet.
@@ -29,14 +33,29 @@ extern const Ops table;
 }
 #endif
 
+#if SALA_HAS_avx2
+// AVX2, FMA and F16C, since the units are compiled with all three, and the system's saving of the wide registers. Asked of the
+// processor itself: __builtin_cpu_supports reads a variable that the runtime library of Zig, which compiles what we hand out,
+// never fills in, so that it answers no to everything.
+static bool has_avx2() {
+  constexpr unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29;  // leaf 1, ecx
+  constexpr unsigned avx2 = 1u << 5;                                                      // leaf 7, ebx
+  constexpr unsigned wide_registers = 0b110;                                              // xcr0: SSE and AVX state
+  unsigned a, b, c, d;
+  constexpr unsigned needed = fma | osxsave | avx | f16c;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || (c & needed) != needed) return false;
+  unsigned saved, upper;
+  __asm__("xgetbv" : "=a"(saved), "=d"(upper) : "c"(0));
+  if ((saved & wide_registers) != wide_registers) return false;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & avx2);
+}
+#endif
+
 const std::vector<const Ops*>& backends() {
   static const std::vector<const Ops*> list = [] {
     std::vector<const Ops*> found = {&reference::table, &portable::table};
 #if SALA_HAS_avx2
-    // All three, since the units are compiled with all three; the check includes the system's saving of wide registers.
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
-      found.push_back(&avx2::table);
-    }
+    if (has_avx2()) found.push_back(&avx2::table);
 #endif
 #if SALA_HAS_neon
     // Every Apple CPU has the 8-bit dot product; on Linux the oldest 64-bit boards lack it.
