@@ -45,10 +45,12 @@ void run_checksums(const SegmentLayout& layout, const uint8_t* run, uint64_t out
   out[1] = XXH3_64bits(run + layout.v, layout.run_bytes - layout.v);
 }
 
+// Of all before the image, the field that holds the sum counted as 0.
 uint64_t front_checksum(const uint8_t* front, size_t image_offset) {
-  std::vector<uint8_t> copy(front, front + image_offset);
-  std::memset(copy.data() + offsetof(FileHeader, front_checksum), 0, sizeof(uint64_t));
-  return XXH3_64bits(copy.data(), copy.size());
+  FileHeader header;
+  std::memcpy(&header, front, sizeof header);
+  header.front_checksum = 0;
+  return XXH3_64bits_withSeed(front + sizeof header, image_offset - sizeof header, XXH3_64bits(&header, sizeof header));
 }
 
 }  // namespace
