@@ -10,8 +10,9 @@ const listedPlaces = 60;
 export function usageQuestion(question: string, identifiers: readonly string[]): string | undefined {
   if (identifiers.length !== 1) return undefined;
   const asksUse =
-    /\b(used|called|referenced|imported|invoked|instantiated)\b|\b(usages?|uses|callers?|references|call sites?)\b/i.test(question) &&
-    /\b(where|who|which|what|list|find|show|all|every)\b/i.test(question);
+    (/\b(used|called|referenced|imported|invoked|instantiated|usages?|callers?|references|call sites?)\b/i.test(question) &&
+      /\b(where|who|which|what|list|find|show|all|every)\b/i.test(question)) ||
+    /\b(who|what|which \w+)\s+(calls|uses|imports|invokes|references)\b/i.test(question);
   // "What is X used for" asks for its purpose.
   return asksUse && !/\bused (for|to)\b|\bhow\b|\bdefined\b/i.test(question) ? identifiers[0] : undefined;
 }
