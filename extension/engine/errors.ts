@@ -42,6 +42,8 @@ export function isErrorCode(code: unknown): code is EngineErrorCode {
 export function toEngineError(thrown: unknown): EngineError {
   if (thrown instanceof EngineError) return thrown;
   const message = thrown instanceof Error ? thrown.message : String(thrown);
+  // What a raised AbortSignal throws; its own code is a number.
+  if (thrown instanceof Error && thrown.name === 'AbortError') return new EngineError('cancelled', message, { cause: thrown });
   const code = (thrown as { code?: unknown } | null)?.code;
   return new EngineError(isErrorCode(code) ? code : 'internal', message, { cause: thrown });
 }

@@ -310,7 +310,9 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
     this.order ??= this.sorted();
     for (; this.cursor < this.order.length; this.cursor++) {
       const record = this.order[this.cursor] as FileRecord;
-      if (this.roots.has(record.root) && record.root.needsCut(record)) return record;
+      // A file that turned out to be gone is no record any more, and would be tried for ever.
+      const isOurs = this.roots.has(record.root) && record.root.records.get(record.path) === record;
+      if (isOurs && record.root.needsCut(record)) return record;
     }
     return undefined;
   }
