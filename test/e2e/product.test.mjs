@@ -69,14 +69,13 @@ async function allRead() {
   await poll('everything is read', async () => /^\d+ files read/.test(await window.chat().locator('.ingest-line').innerText()), reading_ms);
 }
 
-/** What diagnostics say about reading. */
-async function readingStatus() {
+/** The text of the diagnostics, as far as it is in view. */
+async function diagnostics() {
   await window.command('SALA: Diagnostics');
-  const text = await poll('diagnostics', async () => {
+  return poll('diagnostics', async () => {
     const shown = await window.editor().locator('.view-lines').innerText().catch(() => '');
     return /diagnostics/.test(shown) ? shown.replace(/\u00a0/g, ' ') : null;
   }, 60_000);
-  return text;
 }
 
 try {
@@ -164,9 +163,15 @@ try {
     await window.chat().locator('body.ready').waitFor({ timeout: 60_000 });
     await allRead();
     assert.equal(await window.chat().locator('.turn').count(), turns);
-    const status = await readingStatus();
+    const status = await diagnostics();
     assert.match(status, /"encoded_tokens": 0,/);
     assert.match(status, /"reused_tokens": [1-9]/);
+  });
+
+  await checks.check('the packaged kernels are the best that this processor can run', async () => {
+    const flags = readFileSync('/proc/cpuinfo', 'utf8');
+    const expected = /\bavx2\b/.test(flags) ? 'avx2' : /\basimddp\b/.test(flags) ? 'neon' : 'portable';
+    assert.match(await diagnostics(), new RegExp(`"backend": "${expected}"`));
   });
 
   await checks.check('nothing was asked of the network', async () => assert.deepEqual(window.outside, []));
