@@ -1,7 +1,7 @@
-// `sala doctor`: what keeps the engine from running here, check by check, each with what was expected and found. The addon is tried
-// in a process of its own: where it crashes, that is the finding. Nothing is repaired.
+// `sala doctor`: what keeps the engine from running here, check by check, each with what was expected and found. The addon and the
+// model are tried in a process of their own: where it crashes, that is the finding. Nothing is repaired.
 
-import { spawnSync } from 'node:child_process';
+import { spawnSync, type SpawnSyncReturns } from 'node:child_process';
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync, statfsSync, statSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -12,6 +12,7 @@ import { assetPath } from '../engine/assets';
 import { describeEnd } from '../engine/launch';
 import { openStoreFolder, type StoreFolder } from '../engine/store-folder';
 import { readModelFolder } from '../engine/model-folder';
+import { Tokenizer } from '../engine/tokenizer';
 import type { Frame } from './command';
 import { modelDir, type CommonOptions } from './options';
 
@@ -30,6 +31,8 @@ const leastNode = [20, 19] as const;
 const memoryBesideWeights = 300 * 2 ** 20;
 const leastFreeDisk = 2 ** 30;
 const probeMs = 20_000;
+/** Nine billion weights are read from a slow disk in this time. */
+const loadMs = 300_000;
 
 export async function doctor(frame: Frame<DoctorOptions>): Promise<void> {
   const { options, output } = frame;
@@ -59,6 +62,11 @@ export async function doctor(frame: Frame<DoctorOptions>): Promise<void> {
     return checkModel(model);
   });
   await check('memory', () => checkMemory(model));
+  // Only where it can succeed: what failed above would be said twice, and too large a model would take the machine down.
+  if (model !== undefined && checks.every(({ ok }) => ok)) {
+    const dir = model;
+    await check('weights', () => checkWeights(addon, dir));
+  }
   await check('store', async () => {
     if (model === undefined) throw new EngineError('model_not_found', 'expected a model, whose identity names the store; found none');
     store = await openStoreFolder(model, options.store);
@@ -105,12 +113,7 @@ function binaryKind(file: string): string {
 function checkAddon(file: string): string {
   const program =
     'const addon = require(process.argv[1]); console.log(JSON.stringify({ backends: addon.backends(), cores: addon.physicalCores() }))';
-  const { status, signal, stdout, stderr, error } = spawnSync(process.execPath, ['-e', program, file], {
-    encoding: 'utf8',
-    timeout: probeMs,
-    killSignal: 'SIGKILL',
-    env: { ...process.env, ELECTRON_RUN_AS_NODE: '1' },
-  });
+  const { status, signal, stdout, stderr, error } = spawnProbe(program, [file], probeMs);
   if (error) throw error;
   if (status !== 0) {
     const words = /Error: .*/.exec(stderr)?.[0] ?? stderr;
@@ -140,8 +143,46 @@ async function checkModel(dir: string): Promise<string> {
   } else if (names.length === 0) {
     throw new Error(`expected *.safetensors in ${dir}, found none`);
   }
-  const { sala } = await readModelFolder(dir);
-  return `${sala.name}: ${dir}, ${formatBytes(bytes)} in ${names.length} files`;
+  const folder = await readModelFolder(dir);
+  // Whether the tokenizer is one that we have and fits the model, its constructor says.
+  new Tokenizer(folder);
+  return `${folder.sala.name}: ${dir}, ${formatBytes(bytes)} in ${names.length} files`;
+}
+
+/** Loads the model for once: whether configuration and weights fit is the engine's to say. */
+async function checkWeights(addon: string, dir: string): Promise<string> {
+  const { read } = (await readModelFolder(dir)).sala;
+  const began = performance.now();
+  const program =
+    'const [, file, options] = process.argv; const addon = require(file);' +
+    'addon.load({ ...JSON.parse(options), threads: addon.physicalCores() }).then((engine) => {' +
+    '  console.log(JSON.stringify(engine.info)); return engine.close();' +
+    '}, (error) => { console.log(JSON.stringify({ failure: error.message })); process.exitCode = 1; });';
+  const options = JSON.stringify({ modelDir: dir, activations: 'int8', reading: read });
+  const { status, signal, stdout, stderr, error } = spawnProbe(program, [addon, options], loadMs);
+  if (error) throw error;
+  const said = parseProbe(stdout);
+  if (said?.failure !== undefined) throw new Error(said.failure);
+  if (status !== 0 || said?.backend === undefined) throw new Error(describeEnd(`the model in ${dir} to load`, status, signal, stderr).message);
+  return `load in ${((performance.now() - began) / 1000).toFixed(1)} s; ${said.nLayers} layers, vocabulary ${said.vocabSize}, ${said.numerics}`;
+}
+
+function parseProbe(text: string): { failure?: string; backend?: string; nLayers?: number; vocabSize?: number; numerics?: string } | undefined {
+  try {
+    return JSON.parse(text) as ReturnType<typeof parseProbe>;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A piece of JavaScript in a process of its own, which it may well stop. */
+function spawnProbe(program: string, args: readonly string[], timeout: number): SpawnSyncReturns<string> {
+  return spawnSync(process.execPath, ['-e', program, ...args], {
+    encoding: 'utf8',
+    timeout,
+    killSignal: 'SIGKILL',
+    env: { ...process.env, ELECTRON_RUN_AS_NODE: '1' },
+  });
 }
 
 /** Size of the file, which must be what its header says. */

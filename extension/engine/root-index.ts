@@ -445,10 +445,10 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     return segments.filter(({ key }) => this.parts.memory.handleOf(key) !== undefined);
   }
 
-  /** A segment's file in the store was damaged: the version is read again. */
+  /** The file of one of its segments in the store was damaged and set aside: what is still sound is opened again, the rest encoded. */
   reread(record: FileRecord): void {
-    if (record.current) this.parts.memory.release(record.current.segments.map(({ key }) => key));
-    delete record.current;
+    for (const { key } of record.current?.segments ?? []) this.parts.memory.drop(key);
+    this.clear(record);
     record.changed = true;
   }
 

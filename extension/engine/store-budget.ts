@@ -32,7 +32,7 @@ export class StoreBudget {
   /** Looks at everything: at the start of an engine. */
   async open(): Promise<void> {
     await this.dropGoneManifests();
-    await this.sweep();
+    await this.sweep(0);
   }
 
   /** Counts new segments; false if the store is over its cap and nothing can go. */
@@ -59,8 +59,8 @@ export class StoreBudget {
     return removed;
   }
 
-  private async sweep(): Promise<void> {
-    const files = await this.list();
+  private async sweep(temporaryAgeMs = 60_000): Promise<void> {
+    const files = await this.list(temporaryAgeMs);
     this.bytes = files.reduce((sum, { bytes }) => sum + bytes, 0);
     if (this.bytes <= this.maxBytes) return;
     files.sort((a, b) => a.mtimeMs - b.mtimeMs);
@@ -72,7 +72,8 @@ export class StoreBudget {
     }
   }
 
-  private async list(): Promise<StoredFile[]> {
+  /** Removes on the way what a killed process left and what was set aside, unless it is young and may be being written. */
+  private async list(temporaryAgeMs: number): Promise<StoredFile[]> {
     const folder = path.join(this.store, 'segments');
     const files: StoredFile[] = [];
     for (const part of await readdir(folder).catch(() => [])) {
@@ -81,8 +82,7 @@ export class StoreBudget {
         const info = await stat(file).catch(() => undefined);
         if (!info) continue;
         if (name.endsWith('.seg')) files.push({ key: name.slice(0, -4), file, bytes: info.size, mtimeMs: info.mtimeMs });
-        // What a killed process left, and what was set aside: not younger than a minute, lest it is being written.
-        else if (Date.now() - info.mtimeMs > 60_000) await rm(file, { force: true });
+        else if (Date.now() - info.mtimeMs >= temporaryAgeMs) await rm(file, { force: true });
       }
     }
     return files;

@@ -220,7 +220,7 @@ class Answer {
     return this.result('end', about);
   }
 
-  private async focusAndDecode(ranked: readonly RankedSegment[]): Promise<messages.StopReason> {
+  private async focusAndDecode(ranked: readonly RankedSegment[], isAgain = false): Promise<messages.StopReason> {
     const { sala } = this.core.model;
     const focus = this.params.focus ?? this.session.current.focusSegments ?? sala.focus.segments;
     const inView = focus === 'all' ? ranked : ranked.slice(0, focus);
@@ -236,12 +236,27 @@ class Answer {
       return await this.prefillAndDecode(tail, this.promptTokens(sala.tail_tokens - this.core.prefix.length));
     } catch (thrown) {
       const error = toEngineError(thrown);
-      // A damaged file of the store was set aside: its segments are read again next time.
-      if (error.code === 'store_invalid') for (const { record } of inView) record.root.reread(record);
-      throw error;
+      if (error.code !== 'store_invalid' || isAgain) throw error;
+      this.core.log(`store: ${error.message}; read again`);
     } finally {
       this.core.native.releaseTail(tail);
     }
+    return this.focusAndDecode(await this.readAgain(inView), true);
+  }
+
+  /** A damaged file of the store was set aside: the files in view are read again, and the user only waits. */
+  private async readAgain(inView: readonly RankedSegment[]): Promise<RankedSegment[]> {
+    const { indexer, memory } = this.core;
+    for (const record of new Set(inView.map(({ record }) => record))) {
+      record.root.reread(record);
+      await indexer.prepare(record);
+      const missing = record.root.missing(record).map((segment) => ({ record, segment }));
+      await indexer.readFirst(missing, Infinity, this.signal);
+    }
+    return inView.flatMap((ranked) => {
+      const handle = memory.handleOf(ranked.segment.key);
+      return handle === undefined ? [] : [{ ...ranked, handle }];
+    });
   }
 
   /** P, all segments of the scope and the turn as one sequence: what composed answers are measured against. Slow. */
