@@ -74,6 +74,7 @@ export class ClientSessionOver implements ClientSession {
   async open(params: messages.OpenParams): Promise<messages.Coverage> {
     this.params = params;
     this.current = { ...defaultSettings, ...params.settings };
+    this.core.applyThreads();
     const before = this.rootList;
     await this.stopWatching();
     this.rootList = [];
@@ -254,6 +255,7 @@ export class ClientSessionOver implements ClientSession {
   settings(params: Partial<messages.EngineSettings>): void {
     const before = this.current;
     this.current = { ...before, ...params };
+    this.core.applyThreads();
     if (!this.params) return;
     const filterChanged = String(before.include) !== String(this.current.include) || String(before.exclude) !== String(this.current.exclude);
     if (filterChanged) {

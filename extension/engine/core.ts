@@ -99,6 +99,12 @@ export class Core implements EngineCore {
     return session;
   }
 
+  /** Clients share the engine: the fewest threads that one of them allows. */
+  applyThreads(): void {
+    const wanted = [...this.sessions].map(({ current }) => current.threads).filter((n) => n > 0);
+    this.indexer.setThreads(Math.min(this.threads, ...wanted));
+  }
+
   log(line: string): void {
     this.options.log(line);
   }

@@ -51,7 +51,7 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
 
   constructor(
     private readonly memory: SegmentMemory,
-    private readonly threads: { readonly most: number; limit(n: number): void },
+    private readonly threads: { most: number; limit(n: number): void },
     private readonly log: (line: string) => void,
   ) {
     super();
@@ -114,6 +114,12 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
   private stopBackground(): void {
     this.background.abort();
     this.background = new AbortController();
+  }
+
+  /** At most so many threads from the next step on. */
+  setThreads(n: number): void {
+    this.threads.most = n;
+    if (!this.typingTimer) this.threads.limit(n);
   }
 
   /** The user is typing: one core is left for us. */
