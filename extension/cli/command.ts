@@ -76,6 +76,8 @@ export async function withEngine<T>(
   };
   const client = new EngineClient(clientOptions);
   try {
+    const { remark } = await client.start();
+    if (remark !== undefined) output.note(remark);
     const params = { ...open, roots: workspace, trusted: true, settings: engineSettings(options) };
     return await work(client, await client.request(messages.open, params, signal), workspace);
   } finally {

@@ -15,7 +15,8 @@ export interface IngestOptions extends CommonOptions {
 export async function ingest(frame: Frame<IngestOptions>): Promise<void> {
   const { options, output, signal } = frame;
   const watch = options.watch === true;
-  await withEngine(frame, { watch: watch ? 'engine' : 'none', ingest: false }, async (client) => {
+  // Whoever stays wants reading to go on behind another engine too, which is told `open` again and nothing else.
+  await withEngine(frame, { watch: watch ? 'engine' : 'none', ingest: watch }, async (client) => {
     const progress = client.on(messages.ingestStatus, ({ coverage, tokens_per_s, seconds_left }) => {
       const left = seconds_left === undefined ? '' : `, ${formatSeconds(seconds_left)} left`;
       const fraction = coverage.total_tokens > 0 ? coverage.tokens / coverage.total_tokens : undefined;
@@ -39,6 +40,8 @@ async function follow(client: EngineClient, { output, signal }: Frame, first: me
   client.on(messages.ingestStatus, (status) => {
     if (status.polling !== undefined && status.polling !== polling) output.note(status.polling);
     polling = status.polling;
+    // Another engine counts from nothing.
+    if (status.encoded_tokens < told.encoded) told.encoded = 0;
     if (status.state !== 'idle') return;
     const { files, tokens } = status.coverage;
     const now = { encoded: status.encoded_tokens, files, tokens };

@@ -100,6 +100,7 @@ class EngineProcess {
       core: this.core.promise,
       onClients: (n) => this.onClients(n),
       log: (line) => this.log.write(line),
+      ...(store.replaced !== undefined && { remark: store.replaced }),
     });
   }
 
@@ -114,10 +115,7 @@ class EngineProcess {
     try {
       const socket = await listenAt(this.server.listener, dir, this.name);
       this.log.write(`started: model ${this.model}, activations ${this.options.activations}, socket ${socket}`);
-      if (replaced !== undefined) {
-        this.log.write(replaced);
-        this.server.progress(replaced);
-      }
+      if (replaced !== undefined) this.log.write(replaced);
       this.idle = setTimeout(() => void this.end('no client came', 0), firstClientMs);
       await this.launcher.finish({ listening: socket, store: dir, name: this.name });
     } catch (error) {

@@ -211,6 +211,8 @@ export interface HelloResult {
   readonly backend: string;
   readonly activations: Activations;
   readonly threads: number;
+  /** For the user: the usual place of the store could not be used, why, and which one is. */
+  readonly remark?: string;
 }
 
 export interface OpenParams {

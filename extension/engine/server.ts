@@ -21,6 +21,8 @@ export interface ServerOptions {
   /** Called whenever a client came or went. */
   onClients(n: number): void;
   log(line: string): void;
+  /** Goes to every client with the answer to `hello`. */
+  readonly remark?: string;
 }
 
 export class EngineServer {
@@ -124,7 +126,8 @@ class Client {
     const core = await this.options.core;
     if (this.closing) throw new EngineError('cancelled', 'hello: the client is gone');
     this.session = core.createSession({ kind: params.client, notify: (type, params) => this.notify(type, params) });
-    return core.hello();
+    const { remark } = this.options;
+    return { ...core.hello(), ...(remark !== undefined && { remark }) };
   }
 
   private notify<P>(type: NotificationType<P>, params: P): void {

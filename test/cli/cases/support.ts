@@ -4,7 +4,7 @@
 
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -168,6 +168,13 @@ export class Case {
         return [];
       }
     });
+  }
+
+  /** What the engines of this store have logged. */
+  log(): string {
+    if (!existsSync(this.store)) return '';
+    const names = readdirSync(this.store, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('engine.log'));
+    return names.map((name) => readFileSync(path.join(this.store, name), 'utf8')).join('');
   }
 
   async engine(): Promise<number> {
