@@ -4,6 +4,7 @@
 
 #include "kernels/backend.h"
 #include "native/jobs/encode.h"
+#include "native/jobs/open.h"
 #include "native/jobs/read.h"
 #include "native/jobs/tail_jobs.h"
 
@@ -13,6 +14,9 @@ namespace {
 
 // Raised when the bits of a segment change for the same model and text.
 constexpr int kNumericsRevision = 1;
+
+// More would be a mistake, and cost more than they bring.
+constexpr int kMaxThreads = 1024;
 
 // A job of one step with a result.
 template <class Result>
@@ -48,7 +52,10 @@ std::optional<ReadingKeys> reading_keys(const ModelConfig& config, const EngineO
 Engine::Engine(EngineOptions options) : options_(std::move(options)) {
   ModelConfig config = load_model_config(options_.model_dir);
   const std::optional<ReadingKeys> reading = reading_keys(config, options_);
-  stream_ = std::make_unique<Stream>(std::max(1, options_.n_threads));
+  if (options_.n_threads < 1 || options_.n_threads > kMaxThreads) {
+    fail(ErrorCode::invalid_argument, "expected 1 to ", kMaxThreads, " threads, found ", options_.n_threads);
+  }
+  stream_ = std::make_unique<Stream>(options_.n_threads);
   Weights weights;
   {
     const Checkpoint checkpoint(options_.model_dir);
@@ -88,18 +95,22 @@ void Engine::limit_threads(int n) {
   scheduler_->run_soon([this, n] { stream_->limit_threads(std::clamp(n, 1, stream_->n_threads())); });
 }
 
-void Engine::cancel(const JobPtr& job) {
-  job->cancel();
-  scheduler_->wake();
+const Sequence& Engine::prefix(int n_calls) const {
+  if (!prefix_) fail(ErrorCode::invalid_argument, "expected a prefix before segments, tails and reading, found none");
+  if (n_calls != prefix_call_) fail(ErrorCode::cancelled, "the prefix that this request was made for was replaced");
+  return *prefix_;
 }
 
 Engine::JobPtr Engine::set_prefix(std::vector<int32_t> tokens, Completion<int> done) {
   auto job = std::make_shared<OneStep<int>>(
-      [this, tokens = std::move(tokens)] {
+      [this, tokens = std::move(tokens), call = ++n_prefix_calls_] {
         if (tokens.empty()) fail(ErrorCode::invalid_argument, "expected a prefix with tokens, found none");
         // Composed context needs keys without positions.
         if (model_->config.attn_use_rope) {
           fail(ErrorCode::unsupported, "composed context: expected attn_use_rope false, found true (exact mode works)");
+        }
+        if (segments_->n_segments() > 0 && tokens != prefix_tokens_) {
+          fail(ErrorCode::invalid_argument, "expected no segments of another prefix, found ", segments_->n_segments());
         }
         auto prefix = std::make_unique<Sequence>(model_->config, int(tokens.size()), false);
         std::vector<SequencePart> parts;
@@ -108,6 +119,7 @@ Engine::JobPtr Engine::set_prefix(std::vector<int32_t> tokens, Completion<int> d
         while (!forward.done()) forward.step();
         prefix_ = std::move(prefix);
         prefix_tokens_ = tokens;
+        prefix_call_ = call;
         return int(tokens.size());
       },
       std::move(done));
@@ -116,18 +128,7 @@ Engine::JobPtr Engine::set_prefix(std::vector<int32_t> tokens, Completion<int> d
 }
 
 Engine::JobPtr Engine::open_segments(std::vector<SegmentKey> keys, Completion<OpenResult> done) {
-  auto job = std::make_shared<OneStep<OpenResult>>(
-      [this, keys = std::move(keys)] {
-        OpenResult result;
-        for (const SegmentKey& key : keys) {
-          bool damaged = false;
-          result.handles.push_back(segments_->open(key, damaged));
-          if (damaged) result.damaged.push_back(key);
-        }
-        update_memory();
-        return result;
-      },
-      std::move(done));
+  auto job = std::make_shared<OpenJob>(*this, std::move(keys), std::move(done));
   scheduler_->add(Priority::prefill, job);
   return job;
 }
@@ -173,8 +174,11 @@ void Engine::make_tail(int id, const std::function<void(Tail&)>& make) {
 
 int Engine::create_tail(TailInput input) {
   const int id = next_tail_++;
-  make_tail(id, [this, input = std::move(input)](Tail& tail) {
-    if (!prefix_) fail(ErrorCode::invalid_argument, "expected a prefix before a tail, found none");
+  make_tail(id, [this, input = std::move(input), n_prefix_calls = n_prefix_calls_.load()](Tail& tail) {
+    const Sequence& prefix = this->prefix(n_prefix_calls);
+    if (input.dense_scope_tokens && *input.dense_scope_tokens < 0) {
+      fail(ErrorCode::invalid_argument, "expected a dense scope of 0 tokens or more, found ", *input.dense_scope_tokens);
+    }
     if (!input.hidden.empty() && input.hidden.size() != input.view.size()) {
       fail(ErrorCode::invalid_argument, "expected ", input.view.size(), " numbers of hidden tokens, found ", input.hidden.size());
     }
@@ -183,12 +187,12 @@ int Engine::create_tail(TailInput input) {
       view.push_back(segments_->view(input.view[i], input.hidden.empty() ? 0 : input.hidden[i]));
     }
     tail.view = std::make_shared<View>(model_->config, std::move(view), input.dense_scope_tokens);
-    const int capacity = std::max(input.max_tokens, prefix_->length() + 1);
+    const int capacity = std::max(input.max_tokens, prefix.length() + 1);
     if (input.starts_from == TailStart::empty) {
       tail.sequence.emplace(model_->config, capacity, false);
       tail.prefix_to_run = prefix_tokens_;
     } else {
-      tail.sequence.emplace(prefix_->fork(capacity));
+      tail.sequence.emplace(prefix.fork(capacity));
     }
   });
   return id;
@@ -197,6 +201,7 @@ int Engine::create_tail(TailInput input) {
 int Engine::create_exact_tail(int n_final, int max_tokens) {
   const int id = next_tail_++;
   make_tail(id, [this, n_final, max_tokens](Tail& tail) {
+    if (n_final < 1) fail(ErrorCode::invalid_argument, "expected a prompt of at least one token, found ", n_final);
     tail.sequence.emplace(model_->config, std::max(n_final, max_tokens), true);
     tail.sequence->final_length = n_final;
   });

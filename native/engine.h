@@ -104,7 +104,7 @@ struct Tail {
   std::vector<float> last_logits;      // of the last token that was run
   std::optional<int32_t> pending;      // decoded last, not run yet
   bool busy = false;                   // a job works on it
-  std::exception_ptr failed;           // it could not be made, or a job on it was broken off
+  std::exception_ptr failed;           // why it is unusable: it could not be made, or a job on it was broken off
 };
 
 class Engine {
@@ -119,9 +119,9 @@ class Engine {
   void limit_threads(int n);
 
   using JobPtr = std::shared_ptr<Job>;
-  void cancel(const JobPtr& job);
 
-  // P: run once, its end state is where segments start. Tails and segments made before belong to another prefix: release them.
+  // P: run once, its end state is where segments start. Refused while there are segments of another prefix, since addresses and
+  // views would mix; requests made before it and not finished fail.
   JobPtr set_prefix(std::vector<int32_t> tokens, Completion<int> done);
   JobPtr open_segments(std::vector<SegmentKey> keys, Completion<OpenResult> done);
   // on_segment(i): segment i is in memory and, where there is a store, in its file.
@@ -131,7 +131,8 @@ class Engine {
   // Share of each segment, in order; headers are left out.
   JobPtr read(ReadInput input, Priority priority, Completion<std::vector<float>> done);
 
-  // Tails are named by numbers that are valid at once; what was wrong with their making is said by the first prefill.
+  // Tails are named by numbers that are valid at once; what was wrong with their making is said by the first prefill. A request
+  // whose tail is released meanwhile is cancelled.
   int create_tail(TailInput input);
   // Exact mode: one sequence with reference semantics; n_final: length of the prompt, which decides dense or sparse.
   int create_exact_tail(int n_final, int max_tokens);
@@ -141,6 +142,7 @@ class Engine {
   JobPtr decode(int tail, Priority priority, DecodeOptions options, Completion<DecodeResult> done);
 
  private:
+  friend class OpenJob;
   friend class EncodeJob;
   friend class ReadJob;
   friend class PrefillJob;
@@ -149,6 +151,8 @@ class Engine {
   void make_tail(int id, const std::function<void(Tail&)>& make);
   Tail& tail(int id);
   void update_memory();
+  // P, for a request that was made when set_prefix() had been called n_calls times.
+  const Sequence& prefix(int n_calls) const;
 
   EngineOptions options_;
   std::unique_ptr<Stream> stream_;
@@ -156,6 +160,8 @@ class Engine {
   std::unique_ptr<SegmentTable> segments_;
   std::unique_ptr<Sequence> prefix_;
   std::vector<int32_t> prefix_tokens_;
+  int prefix_call_ = 0;                    // the call that prefix_ is from
+  std::atomic<int> n_prefix_calls_{0};
   std::map<int, Tail> tails_;
   std::atomic<int> next_tail_{0};
   std::atomic<int> thread_limit_{0};

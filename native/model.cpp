@@ -14,6 +14,14 @@ float logit_scale(const ModelConfig& config, double n_seen) {
   return float(std::max(1.0, std::log(n_seen + offset) / std::log(from + offset)));
 }
 
+void check_token_ids(const ModelConfig& config, const std::vector<int32_t>& ids) {
+  for (int32_t id : ids) {
+    if (id < 0 || id >= config.vocab_size) {
+      fail(ErrorCode::invalid_argument, "expected token ids below ", config.vocab_size, ", found ", id);
+    }
+  }
+}
+
 Forward::Forward(const Model& model, std::vector<SequencePart> parts) : model_(model), parts_(std::move(parts)) {
   const ModelConfig& config = model.config;
   std::vector<int32_t> ids;
@@ -22,11 +30,7 @@ Forward::Forward(const Model& model, std::vector<SequencePart> parts) : model_(m
     if (n > part.sequence->capacity() - n_past) {
       fail(ErrorCode::context_full, "expected at most ", part.sequence->capacity(), " tokens in this context, found ", n_past, " + ", n);
     }
-    for (int32_t id : part.tokens) {
-      if (id < 0 || id >= config.vocab_size) {
-        fail(ErrorCode::invalid_argument, "expected token ids below ", config.vocab_size, ", found ", id);
-      }
-    }
+    check_token_ids(config, part.tokens);
     first_row_.push_back(n_rows_);
     n_past_.push_back(n_past);
     n_rows_ += n;

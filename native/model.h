@@ -30,6 +30,9 @@ struct Model {
 // block selection, its own included.
 float logit_scale(const ModelConfig& config, double n_seen);
 
+// Throws invalid_argument unless all ids are of the vocabulary.
+void check_token_ids(const ModelConfig& config, const std::vector<int32_t>& ids);
+
 // New tokens of one sequence.
 struct SequencePart {
   Sequence* sequence;

@@ -45,8 +45,6 @@ void Scheduler::add(Priority priority, std::shared_ptr<Job> job) {
 
 void Scheduler::run_soon(std::function<void()> command) { add(Priority::control, std::make_shared<Command>(std::move(command))); }
 
-void Scheduler::wake() { changed_.notify_all(); }
-
 void Scheduler::loop() {
   std::unique_lock lock(mutex_);
   for (;;) {
@@ -56,7 +54,7 @@ void Scheduler::loop() {
     auto at = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) { return stopping_ || e.job->cancelled(); });
     const bool cancel = at != entries_.end();
     if (!cancel) at = entries_.begin();
-    const std::shared_ptr<Job> job = at->job;
+    std::shared_ptr<Job> job = at->job;
     lock.unlock();
     bool finished = true;
     if (cancel) {
@@ -71,8 +69,13 @@ void Scheduler::loop() {
       }
     }
     lock.lock();
+    if (!finished) continue;
     // Others were added meanwhile, but only this thread removes: `at` still stands.
-    if (finished) entries_.erase(at);
+    entries_.erase(at);
+    // A job may hold many megabytes: nobody who adds one waits until they are freed.
+    lock.unlock();
+    job.reset();
+    lock.lock();
   }
 }
 

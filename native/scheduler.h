@@ -26,7 +26,7 @@ class Job {
   // Delivers a failure instead of a result. Called once, and only if step() never returned true.
   virtual void reject(std::exception_ptr error) noexcept = 0;
 
-  // From any thread; takes effect before the next step, as EngineError(cancelled).
+  // From any thread; takes effect before the next step of whatever job, as EngineError(cancelled).
   void cancel() { cancelled_ = true; }
   bool cancelled() const { return cancelled_; }
 
@@ -42,8 +42,6 @@ class Scheduler {
   void add(Priority priority, std::shared_ptr<Job> job);
   // A job of one step, ahead of all others.
   void run_soon(std::function<void()> command);
-  // Looks at cancelled jobs at once, not only when their turn comes.
-  void wake();
 
  private:
   struct Entry {

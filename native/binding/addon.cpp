@@ -42,6 +42,13 @@ std::string text(const Napi::Value& value, const char* name) {
   return value.As<Napi::String>().Utf8Value();
 }
 
+// Empty if it is left out.
+Napi::Function optional_function(const Napi::Value& value, const char* name) {
+  if (value.IsUndefined()) return {};
+  if (!value.IsFunction()) type_error(value.Env(), std::string(name) + ": expected a function");
+  return value.As<Napi::Function>();
+}
+
 std::vector<int> integers(const Napi::Value& value, const char* name) {
   if (!value.IsArray()) type_error(value.Env(), std::string(name) + ": expected an array of numbers");
   std::vector<int> list;
@@ -96,45 +103,63 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
  public:
   static Napi::Function init(Napi::Env env) {
     return DefineClass(env, "NativeEngine",
-                       {InstanceAccessor<&EngineObject::info>("info"), InstanceMethod<&EngineObject::set_prefix>("setPrefix"),
-                        InstanceMethod<&EngineObject::open_segments>("openSegments"),
-                        InstanceMethod<&EngineObject::encode_segments>("encodeSegments"),
-                        InstanceMethod<&EngineObject::release_segments>("releaseSegments"), InstanceMethod<&EngineObject::read>("read"),
-                        InstanceMethod<&EngineObject::create_tail>("createTail"),
-                        InstanceMethod<&EngineObject::create_exact_tail>("createExactTail"),
-                        InstanceMethod<&EngineObject::fork_tail>("forkTail"), InstanceMethod<&EngineObject::release_tail>("releaseTail"),
-                        InstanceMethod<&EngineObject::prefill>("prefill"), InstanceMethod<&EngineObject::decode>("decode"),
-                        InstanceMethod<&EngineObject::limit_threads>("limitThreads"), InstanceMethod<&EngineObject::memory>("memory"),
-                        InstanceMethod<&EngineObject::close>("close")});
+                       {InstanceAccessor<&EngineObject::guarded<&EngineObject::info>>("info"),
+                        method<&EngineObject::set_prefix>("setPrefix"), method<&EngineObject::open_segments>("openSegments"),
+                        method<&EngineObject::encode_segments>("encodeSegments"),
+                        method<&EngineObject::release_segments>("releaseSegments"), method<&EngineObject::read>("read"),
+                        method<&EngineObject::create_tail>("createTail"), method<&EngineObject::create_exact_tail>("createExactTail"),
+                        method<&EngineObject::fork_tail>("forkTail"), method<&EngineObject::release_tail>("releaseTail"),
+                        method<&EngineObject::prefill>("prefill"), method<&EngineObject::decode>("decode"),
+                        method<&EngineObject::limit_threads>("limitThreads"), method<&EngineObject::memory>("memory"),
+                        method<&EngineObject::close>("close")});
   }
 
   // Only load() makes one: with an external that holds the engine.
   explicit EngineObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<EngineObject>(info) {
     if (!info[0].IsExternal()) type_error(info.Env(), "expected load() to make an engine");
     engine_ = *info[0].As<Napi::External<std::shared_ptr<Engine>>>().Data();
+    napi_add_env_cleanup_hook(Env(), environment_ends, this);
+  }
+  ~EngineObject() override {
+    if (!environment_ended_) napi_remove_env_cleanup_hook(Env(), environment_ends, this);
   }
 
  private:
+  // A worker thread is ended with requests under way: the engine thread must be gone before the doors that it uses are freed,
+  // which is after the hooks. Waits for the end of one step.
+  static void environment_ends(void* self) {
+    auto* object = static_cast<EngineObject*>(self);
+    object->environment_ended_ = true;
+    object->engine_.reset();
+  }
+
+  // What is thrown in a call becomes a JavaScript error with a code; nothing else may leave it.
+  template <Napi::Value (EngineObject::*body)(const Napi::CallbackInfo&)>
+  Napi::Value guarded(const Napi::CallbackInfo& call) {
+    try {
+      return (this->*body)(call);
+    } catch (const Napi::Error&) {
+      throw;
+    } catch (...) {
+      throw js_error(call.Env(), std::current_exception());
+    }
+  }
+  template <Napi::Value (EngineObject::*body)(const Napi::CallbackInfo&)>
+  static Napi::ClassPropertyDescriptor<EngineObject> method(const char* name) {
+    return InstanceMethod<&EngineObject::guarded<body>>(name);
+  }
+
+  // To be asked for when all arguments have been read: reading them may run JavaScript, which may close the engine.
   Engine& engine(Napi::Env env) const {
     if (!engine_) throw js_error(env, ErrorCode::engine_unreachable, "expected an open engine, found a closed one");
     return *engine_;
   }
 
-  // Runs a call that queues a job; what the engine throws at once becomes a JavaScript error.
-  template <class Call>
-  static auto guarded(Napi::Env env, Call&& call) {
-    try {
-      return call();
-    } catch (const EngineError& error) {
-      throw js_error(env, error.code(), error.what());
-    }
-  }
-
-  Napi::Object job_object(Napi::Env env, const std::shared_ptr<Settler>& settler, Engine::JobPtr job) const {
+  static Napi::Object job_object(Napi::Env env, const std::shared_ptr<Settler>& settler, const Engine::JobPtr& job) {
     Napi::Object object = Napi::Object::New(env);
     object.Set("done", settler->promise());
-    object.Set("cancel", Napi::Function::New(env, [engine = std::weak_ptr<Engine>(engine_), job](const Napi::CallbackInfo&) {
-                 if (const auto alive = engine.lock()) alive->cancel(job);
+    object.Set("cancel", Napi::Function::New(env, [job = std::weak_ptr<Job>(job)](const Napi::CallbackInfo&) {
+                 if (const auto unfinished = job.lock()) unfinished->cancel();
                }));
     return object;
   }
@@ -167,8 +192,10 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
 
   Napi::Value set_prefix(const Napi::CallbackInfo& call) {
     const Napi::Env env = call.Env();
-    const auto settler = Settler::create(env);
-    engine(env).set_prefix(int32_array(call[0], "tokens"), [settler](std::exception_ptr error, int) {
+    auto tokens = int32_array(call[0], "tokens");
+    Engine& engine = this->engine(env);
+    const auto settler = Settler::create(Value());
+    engine.set_prefix(std::move(tokens), [settler](std::exception_ptr error, int) {
       settler->settle(error, [](Napi::Env env) { return env.Undefined(); });
     });
     return settler->promise();
@@ -176,65 +203,57 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
 
   Napi::Value open_segments(const Napi::CallbackInfo& call) {
     const Napi::Env env = call.Env();
-    return guarded(env, [&]() -> Napi::Value {
-      auto keys = segment_keys(call[0]);
-      const auto settler = Settler::create(env);
-      engine(env).open_segments(std::move(keys), [settler](std::exception_ptr error, OpenResult result) {
-        settler->settle(error, [result = std::move(result)](Napi::Env env) {
-          Napi::Object object = Napi::Object::New(env);
-          object.Set("handles", int32_value(env, result.handles));
-          Napi::Array damaged = Napi::Array::New(env);
-          for (const SegmentKey& key : result.damaged) damaged.Set(damaged.Length(), segment_key_text(key));
-          object.Set("damaged", damaged);
-          return object;
-        });
+    auto keys = segment_keys(call[0]);
+    Engine& engine = this->engine(env);
+    const auto settler = Settler::create(Value());
+    engine.open_segments(std::move(keys), [settler](std::exception_ptr error, OpenResult result) {
+      settler->settle(error, [result = std::move(result)](Napi::Env env) {
+        Napi::Object object = Napi::Object::New(env);
+        object.Set("handles", int32_value(env, result.handles));
+        Napi::Array damaged = Napi::Array::New(env);
+        for (const SegmentKey& key : result.damaged) damaged.Set(damaged.Length(), segment_key_text(key));
+        object.Set("damaged", damaged);
+        return object;
       });
-      return settler->promise();
     });
+    return settler->promise();
   }
 
   Napi::Value encode_segments(const Napi::CallbackInfo& call) {
     const Napi::Env env = call.Env();
-    return guarded(env, [&]() -> Napi::Value {
-      if (!call[0].IsArray()) type_error(env, "segments: expected an array");
-      const auto array = call[0].As<Napi::Array>();
-      std::vector<SegmentInput> segments;
-      for (uint32_t i = 0; i < array.Length(); ++i) {
-        const Napi::Object segment = object(array[i], "segments");
-        segments.push_back({parse_segment_key(text(segment.Get("key"), "key")), int32_array(segment.Get("tokens"), "tokens"),
-                            integer(segment.Get("headerTokens"), "headerTokens")});
-      }
-      const Priority wanted = priority(call[1]);
-      const auto settler = Settler::create(env);
-      std::function<void(int)> on_segment;
-      if (call[2].IsFunction()) {
-        auto callback = std::make_shared<Napi::FunctionReference>(Napi::Persistent(call[2].As<Napi::Function>()));
-        on_segment = [settler, callback](int index) {
-          settler->call([callback, index](Napi::Env env) {
-            Napi::HandleScope scope(env);
-            callback->Call({Napi::Number::New(env, index)});
+    if (!call[0].IsArray()) type_error(env, "segments: expected an array");
+    const auto array = call[0].As<Napi::Array>();
+    std::vector<SegmentInput> segments;
+    for (uint32_t i = 0; i < array.Length(); ++i) {
+      const Napi::Object segment = object(array[i], "segments");
+      segments.push_back({parse_segment_key(text(segment.Get("key"), "key")), int32_array(segment.Get("tokens"), "tokens"),
+                          integer(segment.Get("headerTokens"), "headerTokens")});
+    }
+    const Priority wanted = priority(call[1]);
+    const Napi::Function callback = optional_function(call[2], "onSegment");
+    Engine& engine = this->engine(env);
+    const auto settler = Settler::create(Value(), callback);
+    std::function<void(int)> on_segment;
+    if (!callback.IsEmpty()) on_segment = [settler](int index) { settler->call_back(index); };
+    const auto job = engine.encode_segments(
+        std::move(segments), wanted, std::move(on_segment), [settler](std::exception_ptr error, EncodeResult result) {
+          settler->settle(error, [result = std::move(result)](Napi::Env env) {
+            Napi::Object object = Napi::Object::New(env);
+            object.Set("handles", int32_value(env, result.handles));
+            object.Set("encodedTokens", double(result.n_encoded_tokens));
+            object.Set("seconds", result.seconds);
+            if (result.store_failure) {
+              object.Set("storeFailure", js_error(env, result.store_failure->code(), result.store_failure->what()).Value());
+            }
+            return object;
           });
-        };
-      }
-      const auto job = engine(env).encode_segments(
-          std::move(segments), wanted, std::move(on_segment), [settler](std::exception_ptr error, EncodeResult result) {
-            settler->settle(error, [result = std::move(result)](Napi::Env env) {
-              Napi::Object object = Napi::Object::New(env);
-              object.Set("handles", int32_value(env, result.handles));
-              object.Set("encodedTokens", double(result.n_encoded_tokens));
-              object.Set("seconds", result.seconds);
-              if (result.store_failure) {
-                object.Set("storeFailure", js_error(env, result.store_failure->code(), result.store_failure->what()).Value());
-              }
-              return object;
-            });
-          });
-      return job_object(env, settler, job);
-    });
+        });
+    return job_object(env, settler, job);
   }
 
   Napi::Value release_segments(const Napi::CallbackInfo& call) {
-    engine(call.Env()).release_segments(int32_array(call[0], "handles"));
+    auto handles = int32_array(call[0], "handles");
+    engine(call.Env()).release_segments(std::move(handles));
     return call.Env().Undefined();
   }
 
@@ -252,8 +271,9 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     input.heads = integers(from.Get("heads"), "heads");
     input.starts_from = tail_start(from.Get("startsFrom"));
     const Priority wanted = from.Get("priority").IsUndefined() ? Priority::prefill : priority(from.Get("priority"));
-    const auto settler = Settler::create(env);
-    const auto job = engine(env).read(std::move(input), wanted, [settler](std::exception_ptr error, std::vector<float> shares) {
+    Engine& engine = this->engine(env);
+    const auto settler = Settler::create(Value());
+    const auto job = engine.read(std::move(input), wanted, [settler](std::exception_ptr error, std::vector<float> shares) {
       settler->settle(error, [shares = std::move(shares)](Napi::Env env) { return float_value(env, shares); });
     });
     return job_object(env, settler, job);
@@ -293,9 +313,10 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     const Priority wanted = priority(options.Get("priority"));
     const int n_logits = options.Get("logits").IsUndefined() ? 0 : integer(options.Get("logits"), "logits");
     const bool blocks = options.Get("blocks").ToBoolean();
-    const auto settler = Settler::create(env);
+    Engine& engine = this->engine(env);
+    const auto settler = Settler::create(Value());
     const auto job =
-        engine(env).prefill(tail, std::move(tokens), wanted, n_logits, blocks, [settler](std::exception_ptr error, PrefillResult result) {
+        engine.prefill(tail, std::move(tokens), wanted, n_logits, blocks, [settler](std::exception_ptr error, PrefillResult result) {
           settler->settle(error, [result = std::move(result)](Napi::Env env) {
             Napi::Object object = Napi::Object::New(env);
             object.Set("logits", float_value(env, result.logits));
@@ -324,17 +345,11 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     options.max_tokens = integer(from.Get("maxTokens"), "maxTokens");
     options.stop_ids = int32_array(from.Get("stopIds"), "stopIds");
     options.logits = from.Get("logits").ToBoolean();
-    const auto settler = Settler::create(env);
-    if (from.Get("onToken").IsFunction()) {
-      auto callback = std::make_shared<Napi::FunctionReference>(Napi::Persistent(from.Get("onToken").As<Napi::Function>()));
-      options.on_token = [settler, callback](int32_t id) {
-        settler->call([callback, id](Napi::Env env) {
-          Napi::HandleScope scope(env);
-          callback->Call({Napi::Number::New(env, id)});
-        });
-      };
-    }
-    const auto job = engine(env).decode(tail, wanted, std::move(options), [settler](std::exception_ptr error, DecodeResult result) {
+    const Napi::Function callback = optional_function(from.Get("onToken"), "onToken");
+    Engine& engine = this->engine(env);
+    const auto settler = Settler::create(Value(), callback);
+    if (!callback.IsEmpty()) options.on_token = [settler](int32_t id) { settler->call_back(id); };
+    const auto job = engine.decode(tail, wanted, std::move(options), [settler](std::exception_ptr error, DecodeResult result) {
       settler->settle(error, [result = std::move(result)](Napi::Env env) {
         static const char* const stops[] = {"stop_id", "max_tokens", "context_full"};
         Napi::Object object = Napi::Object::New(env);
@@ -380,7 +395,8 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     return promise;
   }
 
-  std::shared_ptr<Engine> engine_;
+  std::shared_ptr<Engine> engine_;  // null: closed
+  bool environment_ended_ = false;
 };
 
 namespace {

@@ -32,26 +32,29 @@ inline Napi::Error js_error(Napi::Env env, const std::exception_ptr& thrown) {
 }
 
 // One Promise and the door through which another thread settles it. While it is open the process stays alive.
+// May be destroyed on any thread: what belongs to the environment is let go on the JavaScript thread when the promise is settled.
 class Settler : public std::enable_shared_from_this<Settler> {
  public:
-  static std::shared_ptr<Settler> create(Napi::Env env) { return std::shared_ptr<Settler>(new Settler(env)); }
+  // owner: is not collected while the promise is open. callback: what call_back() calls; may be empty.
+  static std::shared_ptr<Settler> create(Napi::Object owner, Napi::Function callback = {}) {
+    return std::shared_ptr<Settler>(new Settler(owner, callback));
+  }
+  ~Settler() {
+    if (!settled_) door_.Release();
+    owner_.SuppressDestruct();  // still there only if the environment has ended, and its references with it
+  }
 
   Napi::Promise promise() const { return deferred_.Promise(); }
 
-  // From any thread: runs on the JavaScript thread, in the order of the calls.
-  void call(std::function<void(Napi::Env)> run) {
-    auto* boxed = new std::function<void(Napi::Env)>(std::move(run));
-    const napi_status status = door_.NonBlockingCall(boxed, [](Napi::Env env, Napi::Function, std::function<void(Napi::Env)>* boxed) {
-      std::unique_ptr<std::function<void(Napi::Env)>> owned(boxed);
-      if (env != nullptr) (*owned)(env);
-    });
-    if (status != napi_ok) delete boxed;  // the process is ending
+  // From any thread: the callback is called on the JavaScript thread, in the order of the calls. What it throws is not ours.
+  void call_back(int value) {
+    run([value](Napi::Env env, Napi::Function callback) { callback.Call({Napi::Number::New(env, value)}); });
   }
 
-  // Settles the promise with what `make` returns (on the JavaScript thread) or with the error, and closes the door.
+  // Settles the promise with what `make` returns (on the JavaScript thread) or with the error, and closes the door. Once.
   void settle(std::exception_ptr error, std::function<Napi::Value(Napi::Env)> make) {
-    call([self = shared_from_this(), error, make = std::move(make)](Napi::Env env) {
-      Napi::HandleScope scope(env);
+    run([self = shared_from_this(), error, make = std::move(make)](Napi::Env env, Napi::Function) {
+      self->owner_.Reset();
       if (error) {
         self->deferred_.Reject(js_error(env, error).Value());
       } else {
@@ -62,16 +65,35 @@ class Settler : public std::enable_shared_from_this<Settler> {
         }
       }
     });
+    settled_ = true;
     door_.Release();
   }
 
  private:
-  explicit Settler(Napi::Env env)
-      : deferred_(Napi::Promise::Deferred::New(env)),
-        door_(Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "sala", 0, 1)) {}
+  using Task = std::function<void(Napi::Env, Napi::Function)>;
+
+  static void run_task(Napi::Env env, Napi::Function callback, void*, Task* task) {
+    const std::unique_ptr<Task> owned(task);
+    if (env == nullptr) return;  // the environment has ended
+    Napi::HandleScope scope(env);
+    (*task)(env, callback);
+  }
+  using Door = Napi::TypedThreadSafeFunction<void, Task, run_task>;
+
+  Settler(Napi::Object owner, Napi::Function callback)
+      : deferred_(Napi::Promise::Deferred::New(owner.Env())),
+        owner_(Napi::Persistent(owner)),
+        door_(Door::New(owner.Env(), callback, "sala", 0, 1)) {}
+
+  void run(Task task) {
+    auto boxed = std::make_unique<Task>(std::move(task));
+    if (door_.NonBlockingCall(boxed.get()) == napi_ok) boxed.release();  // else the environment is ending
+  }
 
   Napi::Promise::Deferred deferred_;
-  Napi::ThreadSafeFunction door_;
+  Napi::ObjectReference owner_;
+  Door door_;
+  bool settled_ = false;
 };
 
 // Runs `work` on libuv's pool and settles a promise with what `make` turns its result into.

@@ -1,6 +1,6 @@
 // The memory of one segment: keys, values and compressed keys of every sparse layer, in the form in which everyone but the
 // segment itself reads them. One image serves memory and file alike (store/segment_file.h writes and maps it).
-// Not here: how an image comes about (context/encode.h) or where it is kept.
+// Not here: how an image comes about (jobs/encode.h) or where it is kept.
 //
 // Image: per sparse layer, per K/V head one run of `run_bytes`:
 //   K [n_tokens, head_dim] · scales of K [n_tokens] · V · scales of V · K1 [n_windows, head_dim] · scales of K1

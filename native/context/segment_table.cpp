@@ -29,8 +29,9 @@ int SegmentTable::insert(Segment segment) {
   segment.n_references = 1;
   reading_key_bytes_ += keys_bytes(segment.keys);
   if (segment.resident) image_bytes_ += segment.resident->size();
-  by_key_[segment.key] = next_handle_;
+  const SegmentKey key = segment.key;
   by_handle_.emplace(next_handle_, std::move(segment));
+  by_key_[key] = next_handle_;
   return next_handle_++;
 }
 
@@ -104,16 +105,24 @@ SegmentTable::Added SegmentTable::add(SegmentHeader header, Aligned<uint8_t> ima
   return added;
 }
 
-void SegmentTable::release(int handle) {
-  Segment& segment = get(handle);
-  if (--segment.n_references > 0) return;
-  reading_key_bytes_ -= keys_bytes(segment.keys);
-  if (segment.resident) image_bytes_ -= segment.resident->size();
-  by_key_.erase(segment.key);
-  by_handle_.erase(handle);
+void SegmentTable::forget_key(const Segment& segment, int handle) noexcept {
+  const auto at = by_key_.find(segment.key);
+  if (at != by_key_.end() && at->second == handle) by_key_.erase(at);
 }
 
-SegmentImage SegmentTable::image(Segment& segment) {
+void SegmentTable::release(int handle) noexcept {
+  const auto at = by_handle_.find(handle);
+  if (at == by_handle_.end()) return;
+  const Segment& segment = at->second;
+  if (--at->second.n_references > 0) return;
+  reading_key_bytes_ -= keys_bytes(segment.keys);
+  if (segment.resident) image_bytes_ -= segment.resident->size();
+  forget_key(segment, handle);
+  by_handle_.erase(at);
+}
+
+SegmentImage SegmentTable::image(int handle) {
+  Segment& segment = get(handle);
   if (segment.resident) return {segment.resident, segment.resident->data()};
   if (std::shared_ptr<const void> owner = segment.mapped.lock()) return {owner, segment.mapped_bytes};
   const std::string path = segment_path(folder_, segment.key);
@@ -123,7 +132,7 @@ SegmentImage SegmentTable::image(Segment& segment) {
   } catch (const EngineError& error) {
     if (error.code() == ErrorCode::store_invalid) {
       set_aside(path);
-      by_key_.erase(segment.key);  // the next one who asks for this address encodes it again
+      forget_key(segment, handle);  // the next one who asks for this address encodes it again
     }
     throw;
   }
@@ -135,11 +144,11 @@ SegmentImage SegmentTable::image(Segment& segment) {
 }
 
 ViewSegment SegmentTable::view(int handle, int n_hidden) {
-  Segment& segment = get(handle);
+  const Segment& segment = get(handle);
   if (n_hidden < 0 || n_hidden > segment.layout.n_tokens) {
     fail(ErrorCode::invalid_argument, "expected 0 to ", segment.layout.n_tokens, " hidden tokens, found ", n_hidden);
   }
-  return {segment.layout, image(segment), n_hidden};
+  return {segment.layout, image(handle), n_hidden};
 }
 
 ReadSpan SegmentTable::reading_keys(int handle, int sparse_layer, int kv_head, std::vector<SegmentImage>& hold) {
@@ -153,7 +162,7 @@ ReadSpan SegmentTable::reading_keys(int handle, int sparse_layer, int kv_head, s
               keys.scales.empty() ? nullptr : keys.scales.data() + skipped, segment.layout.n_tokens - skipped};
     }
   }
-  hold.push_back(image(segment));
+  hold.push_back(image(handle));
   return SegmentKv(segment.layout, hold.back()).keys(sparse_layer, kv_head, segment.n_header_tokens);
 }
 

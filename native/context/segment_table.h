@@ -27,9 +27,8 @@ class SegmentTable {
   // folder: of the segment files, empty: no store. reading: absent: keys are taken from the images.
   SegmentTable(const ModelConfig& config, KvForm form, std::string folder, std::optional<ReadingKeys> reading);
 
-  // Handle of a segment that is in memory already, with one more reference; −1 otherwise.
-  int acquire(const SegmentKey& key);
-  // The same, looking in the store as well. A damaged file is set aside as `<name>.damaged` and reported in `damaged`.
+  // Handle of a segment that is in memory or in the store, with one more reference; −1 otherwise. A damaged file is set aside as
+  // `<name>.damaged` and reported in `damaged`.
   int open(const SegmentKey& key, bool& damaged);
 
   struct Added {
@@ -39,10 +38,10 @@ class SegmentTable {
   // Takes a new image: written to the store if there is one, then in memory with one reference.
   Added add(SegmentHeader header, Aligned<uint8_t> image);
 
-  void release(int handle);
+  // A handle that is not (or no longer) known is passed over: whoever cleans up must not fail.
+  void release(int handle) noexcept;
 
   const SegmentLayout& layout(int handle) const { return get(handle).layout; }
-  int n_header_tokens(int handle) const { return get(handle).n_header_tokens; }
   // Maps the image if it is not. A damaged file is set aside and the segment forgotten: throws store_invalid.
   ViewSegment view(int handle, int n_hidden);
   // Keys of one head behind the header; `hold` keeps alive what they lie in.
@@ -63,10 +62,14 @@ class SegmentTable {
     std::weak_ptr<const void> mapped;
     const uint8_t* mapped_bytes = nullptr;
   };
+  // Of a segment that is in memory already, with one more reference; −1 otherwise.
+  int acquire(const SegmentKey& key);
   const Segment& get(int handle) const;
   Segment& get(int handle) { return const_cast<Segment&>(std::as_const(*this).get(handle)); }
   int insert(Segment segment);
-  SegmentImage image(Segment& segment);
+  // From now on the address leads to nothing: it may do so already, or to another handle.
+  void forget_key(const Segment& segment, int handle) noexcept;
+  SegmentImage image(int handle);
   void set_aside(const std::string& path) const;
 
   const ModelConfig& config_;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "native/platform.h"
+
 namespace sala {
 
 namespace {
@@ -15,11 +17,23 @@ void copy_rows(const Aligned<float>& from, int from_capacity, Aligned<float>& to
   }
 }
 
+// The system may promise memory that it does not have and end the process when it is used. Asking costs some file reads, so
+// only for sizes that could matter.
+void check_room(size_t n_bytes, int capacity) {
+  constexpr size_t kLarge = size_t(256) << 20;
+  if (n_bytes < kLarge) return;
+  const uint64_t available = system_memory().available_bytes;
+  if (n_bytes > available) {
+    fail(ErrorCode::out_of_memory, capacity, " tokens: expected ", n_bytes, " bytes of free memory for their keys and values, found ", available);
+  }
+}
+
 }  // namespace
 
 Sequence::Sequence(const ModelConfig& config, int capacity, bool exact) : config_(&config), capacity_(capacity), exact_(exact) {
   CHECK(capacity > 0);
   const size_t kv_size = size_t(config.num_key_value_heads) * capacity * config.head_dim;
+  check_room(2 * sizeof(float) * kv_size * config.n_sparse_layers(), capacity);
   const bool selects = exact && config.sparse_config.has_value();
   const bool scores_unrotated = selects && config.attn_use_rope && config.sparse_config->use_nope;
   if (selects) {

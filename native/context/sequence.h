@@ -26,6 +26,7 @@ struct OwnRecurrence {
 class Sequence {
  public:
   // capacity: most tokens it will hold; reserved at once. exact: compressed keys are kept, for block selection within it.
+  // Throws out_of_memory, for a large one before anything is taken from the system.
   Sequence(const ModelConfig& config, int capacity, bool exact);
 
   // A copy with room for `capacity` tokens (≥ length).

@@ -50,12 +50,12 @@ Aligned<uint8_t> segment_image(const Model& model, const Sequence& sequence, int
 }
 
 EncodeJob::EncodeJob(Engine& engine, std::vector<SegmentInput> segments, std::function<void(int)> on_segment, Completion<EncodeResult> done)
-    : ResultJob(std::move(done)), engine_(engine), segments_(std::move(segments)), on_segment_(std::move(on_segment)) {
+    : ResultJob(std::move(done)), engine_(engine), segments_(std::move(segments)), on_segment_(std::move(on_segment)), n_prefix_calls_(engine.n_prefix_calls_) {
   result_.handles.assign(segments_.size(), -1);
 }
 
 bool EncodeJob::step() {
-  if (!engine_.prefix_) fail(ErrorCode::invalid_argument, "expected a prefix before segments are encoded, found none");
+  engine_.prefix(n_prefix_calls_);  // still the one that the addresses and a pass under way are of
   if (!forward_) start_pass();
   if (!forward_) {
     result_.seconds = stopwatch_.seconds();
@@ -122,11 +122,10 @@ void EncodeJob::finish_pass() {
   forward_.reset();
 }
 
-void EncodeJob::broken_off() noexcept {
+void EncodeJob::broken_off(const std::exception_ptr&) noexcept {
   // Files of what was encoded stay; the handles were never given out.
-  for (int32_t handle : result_.handles) {
-    if (handle >= 0) engine_.segments_->release(handle);
-  }
+  for (int32_t handle : result_.handles) engine_.segments_->release(handle);
+  engine_.update_memory();
 }
 
 }  // namespace sala

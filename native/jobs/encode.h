@@ -16,11 +16,12 @@ class EncodeJob : public ResultJob<EncodeResult> {
  private:
   void start_pass();
   void finish_pass();
-  void broken_off() noexcept override;
+  void broken_off(const std::exception_ptr& error) noexcept override;
 
   Engine& engine_;
   std::vector<SegmentInput> segments_;
   std::function<void(int)> on_segment_;
+  int n_prefix_calls_;                                   // when the job was made
   size_t next_ = 0;
   std::vector<int> in_pass_;                             // indices of the segments that are being run
   std::vector<std::unique_ptr<Sequence>> sequences_;     // reused from pass to pass

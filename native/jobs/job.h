@@ -15,7 +15,7 @@ class ResultJob : public Job {
  public:
   explicit ResultJob(Completion<Result> done) : done_(std::move(done)) {}
   void reject(std::exception_ptr error) noexcept override {
-    broken_off();
+    broken_off(error);
     done_(error, Result{});
   }
 
@@ -25,8 +25,8 @@ class ResultJob : public Job {
     done_(nullptr, std::move(result));
     return true;
   }
-  // Clean-up when the job fails or is cancelled.
-  virtual void broken_off() noexcept {}
+  // Clean-up when the job fails or is cancelled: what it has taken is given back.
+  virtual void broken_off(const std::exception_ptr& error) noexcept {}
 
  private:
   Completion<Result> done_;

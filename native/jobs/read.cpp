@@ -14,9 +14,10 @@ constexpr int64_t kStepKeys = 65536;
 }  // namespace
 
 ReadJob::ReadJob(Engine& engine, ReadInput input, Completion<std::vector<float>> done)
-    : ResultJob(std::move(done)), engine_(engine), input_(std::move(input)) {}
+    : ResultJob(std::move(done)), engine_(engine), input_(std::move(input)), n_prefix_calls_(engine.n_prefix_calls_) {}
 
 bool ReadJob::step() {
+  engine_.prefix(n_prefix_calls_);  // still the one that this began with
   if (!forward_) start();
   if (forward_->n_layers_done() < input_.layer) {
     forward_->step();
@@ -32,7 +33,6 @@ bool ReadJob::step() {
 
 void ReadJob::start() {
   const ModelConfig& config = engine_.model_->config;
-  if (!engine_.prefix_) fail(ErrorCode::invalid_argument, "expected a prefix before reading, found none");
   if (input_.layer < 0 || input_.layer >= config.num_hidden_layers || config.mixer_types[input_.layer] != MixerType::sparse) {
     fail(ErrorCode::invalid_argument, "expected a sparse layer to read with, found layer ", input_.layer);
   }

@@ -20,6 +20,7 @@ class ReadJob : public ResultJob<std::vector<float>> {
 
   Engine& engine_;
   ReadInput input_;
+  int n_prefix_calls_;                      // when the job was made
   std::unique_ptr<Sequence> sequence_;
   std::unique_ptr<Forward> forward_;
   int n_before_ = 0;                        // rows of the pass before the turn's first token

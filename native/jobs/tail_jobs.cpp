@@ -14,6 +14,13 @@ Tail& begin_job(Tail& tail) {
   return tail;
 }
 
+// The tail that a started job works on. It may have been released between two steps.
+Tail& working_tail(std::map<int, Tail>& tails, int id) {
+  const auto at = tails.find(id);
+  if (at == tails.end()) fail(ErrorCode::cancelled, "tail ", id, " was released");
+  return at->second;
+}
+
 // Greedy: the best id, the lowest at ties.
 int32_t best_id(const std::vector<float>& logits) { return int32_t(std::max_element(logits.begin(), logits.end()) - logits.begin()); }
 
@@ -24,12 +31,13 @@ PrefillJob::PrefillJob(Engine& engine, int tail, std::vector<int32_t> tokens, in
 
 bool PrefillJob::step() {
   if (!started_) start();
-  if (!forward_) start_pass();
+  Tail& tail = working_tail(engine_.tails_, tail_);
+  if (!forward_) start_pass(tail);
   forward_->step();
   if (!forward_->done()) return false;
-  finish_pass();
+  finish_pass(tail);
   if (next_ < tokens_.size()) return false;
-  engine_.tail(tail_).busy = false;
+  tail.busy = false;
   result_.seconds = stopwatch_.seconds();
   engine_.update_memory();
   return deliver(std::move(result_));
@@ -37,6 +45,7 @@ bool PrefillJob::step() {
 
 void PrefillJob::start() {
   if (tokens_.empty()) fail(ErrorCode::invalid_argument, "expected tokens to run, found none");
+  check_token_ids(engine_.model_->config, tokens_);
   Tail& tail = begin_job(engine_.tail(tail_));
   started_ = true;
   n_logits_ = std::min(n_logits_, int(tokens_.size()));
@@ -56,8 +65,7 @@ void PrefillJob::start() {
   tail.pending.reset();
 }
 
-void PrefillJob::start_pass() {
-  Tail& tail = engine_.tail(tail_);
+void PrefillJob::start_pass(Tail& tail) {
   n_pass_ = std::min(tokens_.size() - next_, size_t(kPassTokens));
   std::vector<SequencePart> parts;
   parts.push_back({&*tail.sequence, tail.view.get(), {tokens_.begin() + next_, tokens_.begin() + next_ + n_pass_}});
@@ -66,7 +74,7 @@ void PrefillJob::start_pass() {
   if (blocks_) forward_->selected = &pass_blocks_;
 }
 
-void PrefillJob::finish_pass() {
+void PrefillJob::finish_pass(Tail& tail) {
   const size_t vocab_size = engine_.model_->config.vocab_size, end = next_ + n_pass_;
   const size_t first = std::max(next_, tokens_.size() - n_logits_);
   if (first < end) {
@@ -83,7 +91,6 @@ void PrefillJob::finish_pass() {
     all.ids.insert(all.ids.end(), blocks.ids.begin() + skipped * row, blocks.ids.end());
   }
   if (end == tokens_.size()) {
-    Tail& tail = engine_.tail(tail_);
     tail.last_logits.resize(vocab_size);
     if (n_logits_ > 0) {
       std::copy(result_.logits.end() - vocab_size, result_.logits.end(), tail.last_logits.begin());
@@ -95,12 +102,12 @@ void PrefillJob::finish_pass() {
   forward_.reset();
 }
 
-void PrefillJob::broken_off() noexcept {
+void PrefillJob::broken_off(const std::exception_ptr& error) noexcept {
   const auto at = engine_.tails_.find(tail_);
   if (!started_ || at == engine_.tails_.end()) return;
   // Some layers have seen tokens that others have not: nothing can go on from here.
   at->second.busy = false;
-  at->second.failed = std::make_exception_ptr(EngineError(ErrorCode::cancelled, "this tail's prefill was broken off"));
+  at->second.failed = error;
 }
 
 DecodeJob::DecodeJob(Engine& engine, int tail, DecodeOptions options, Completion<DecodeResult> done)
@@ -114,21 +121,23 @@ bool DecodeJob::finish(DecodeStop stop) {
 }
 
 bool DecodeJob::step() {
-  Tail& tail = engine_.tail(tail_);
   if (!started_) {
-    begin_job(tail);
+    Tail& tail = begin_job(engine_.tail(tail_));
     started_ = true;
     if (tail.last_logits.empty()) fail(ErrorCode::invalid_argument, "expected a tail that was prefilled, found one without logits");
   }
-  if (int(result_.ids.size()) >= options_.max_tokens) return finish(DecodeStop::max_tokens);
+  Tail& tail = working_tail(engine_.tails_, tail_);
+  if (int64_t(result_.ids.size()) >= options_.max_tokens) return finish(DecodeStop::max_tokens);
   if (tail.pending) {
     // The token decoded last enters the sequence only now that another one is wanted.
     if (tail.sequence->length() == tail.sequence->capacity()) return finish(DecodeStop::context_full);
     std::vector<SequencePart> parts;
     parts.push_back({&*tail.sequence, tail.view.get(), {*tail.pending}});
     Forward forward(*engine_.model_, std::move(parts));
+    half_run_ = true;
     while (!forward.done()) forward.step();
     forward.logits(0, 0, 1, tail.last_logits.data());
+    half_run_ = false;
   }
   const int32_t id = best_id(tail.last_logits);
   tail.pending = id;
@@ -139,9 +148,11 @@ bool DecodeJob::step() {
   return false;
 }
 
-void DecodeJob::broken_off() noexcept {
+void DecodeJob::broken_off(const std::exception_ptr& error) noexcept {
   const auto at = engine_.tails_.find(tail_);
-  if (started_ && at != engine_.tails_.end()) at->second.busy = false;
+  if (!started_ || at == engine_.tails_.end()) return;
+  at->second.busy = false;
+  if (half_run_) at->second.failed = error;
 }
 
 }  // namespace sala

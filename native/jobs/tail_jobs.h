@@ -12,9 +12,9 @@ class PrefillJob : public ResultJob<PrefillResult> {
 
  private:
   void start();
-  void start_pass();
-  void finish_pass();
-  void broken_off() noexcept override;
+  void start_pass(Tail& tail);
+  void finish_pass(Tail& tail);
+  void broken_off(const std::exception_ptr& error) noexcept override;
 
   Engine& engine_;
   int tail_;
@@ -32,17 +32,18 @@ class PrefillJob : public ResultJob<PrefillResult> {
 class DecodeJob : public ResultJob<DecodeResult> {
  public:
   DecodeJob(Engine& engine, int tail, DecodeOptions options, Completion<DecodeResult> done);
-  // One token a step, all layers: a tail whose decoding is cancelled stays whole.
+  // One token a step, all layers: a tail whose decoding is cancelled stays whole. One whose step fails does not.
   bool step() override;
 
  private:
   bool finish(DecodeStop stop);
-  void broken_off() noexcept override;
+  void broken_off(const std::exception_ptr& error) noexcept override;
 
   Engine& engine_;
   int tail_;
   DecodeOptions options_;
   bool started_ = false;
+  bool half_run_ = false;              // a token is in some layers, not in others
   DecodeResult result_;
   Stopwatch stopwatch_;
 };

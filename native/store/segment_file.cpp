@@ -117,11 +117,15 @@ SegmentFile::SegmentFile(const std::string& path, const SegmentKey& key, const M
   if (file_.size() < sizeof file) fail(ErrorCode::store_invalid, path, ": expected a header of 128 bytes, file has ", file_.size());
   std::memcpy(&file, file_.data(), sizeof file);
   if (std::memcmp(file.magic, kMagic, sizeof kMagic) != 0) fail(ErrorCode::store_invalid, path, ": not a segment file");
-  if (file.version > kSegmentFileVersion) {
-    fail(ErrorCode::store_newer, path, ": expected format ", kSegmentFileVersion, ", found ", file.version);
-  }
+  // A newer format says what it likes behind the version; what fits this one in all else is a damaged file of this one.
+  const auto refuse = [&](const auto&... parts) {
+    if (file.version > kSegmentFileVersion) {
+      fail(ErrorCode::store_newer, path, ": expected format ", kSegmentFileVersion, ", found ", file.version);
+    }
+    fail(ErrorCode::store_invalid, path, ": ", parts...);
+  };
   if (file.n_tokens == 0 || file.n_tokens > (1u << 24) || file.n_header_tokens > file.n_tokens) {
-    fail(ErrorCode::store_invalid, path, ": expected 1 to 2^24 tokens, found ", file.n_tokens);
+    refuse("expected 1 to 2^24 tokens and a header within them, found ", file.n_tokens, " and ", file.n_header_tokens);
   }
   header_.layout = segment_layout(config, form, int(file.n_tokens));
   const SegmentLayout& layout = header_.layout;
@@ -129,10 +133,10 @@ SegmentFile::SegmentFile(const std::string& path, const SegmentKey& key, const M
   if (file.form != uint32_t(form) || file.n_sparse_layers != uint32_t(layout.n_sparse_layers) ||
       file.n_kv_heads != uint32_t(layout.n_kv_heads) || file.head_dim != uint32_t(layout.head_dim) ||
       file.n_windows != uint32_t(layout.n_windows)) {
-    fail(ErrorCode::store_invalid, path, ": made for another model or stored form");
+    refuse("made for another model or stored form");
   }
   if (file.file_bytes != at.end || file_.size() != at.end) {
-    fail(ErrorCode::store_invalid, path, ": expected ", at.end, " bytes, file has ", file_.size());
+    refuse("expected ", at.end, " bytes, file has ", file_.size());
   }
   if (std::memcmp(file.key, key.data(), key.size()) != 0) fail(ErrorCode::store_invalid, path, ": holds another segment");
   if (file.front_checksum != front_checksum(file_.data(), at.image)) fail(ErrorCode::store_invalid, path, ": checksum of the header differs");

@@ -3,14 +3,28 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <new>
 #include <random>
+#include <thread>
 
 #include "test/native/engine_calls.h"
 
 using namespace sala;
 namespace fs = std::filesystem;
+
+// Every buffer of the engine comes from here (kernels/aligned.h), so a test can say which one the system refuses.
+namespace {
+std::atomic<int> buffers_until_refusal{-1};
+}
+void* operator new(size_t n, std::align_val_t alignment, const std::nothrow_t&) noexcept {
+  if (buffers_until_refusal >= 0 && buffers_until_refusal-- == 0) return nullptr;
+  return std::aligned_alloc(size_t(alignment), (n + size_t(alignment) - 1) / size_t(alignment) * size_t(alignment));
+}
+void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
 
 namespace {
 
@@ -116,11 +130,11 @@ TEST_CASE("engine: answers are the same from memory, from the file, and after a 
     // Encoding what the store has runs nothing.
     CHECK(encode(*second, segments).n_encoded_tokens == 0);
   }
-  // Every 97th byte of a file flipped, one at a time: never used, never a crash.
+  // A bit of the header's bytes and of every 97th of the others flipped, one at a time: never used, never a crash.
   const std::string path = segment_path(store.path, keys[1]);
   const std::string sound = file_bytes(store.path, keys[1]);
   int n_noticed = 0, n_tried = 0;
-  for (size_t at = 0; at < sound.size(); at += 97, ++n_tried) {
+  for (size_t at = 0; at < sound.size(); at += at < 128 ? 1 : 97, ++n_tried) {
     std::string damaged = sound;
     damaged[at] = char(damaged[at] ^ 0x10);
     std::ofstream(path, std::ios::binary) << damaged;
@@ -216,17 +230,26 @@ TEST_CASE("engine: a more urgent request goes first, cancelling is quick, and wh
   const int tail = engine->create_tail(input);
   prefill(*engine, tail, {30, 31, 32});
   CHECK(n_encoded < 40);
-  engine->cancel(job);
+  job->cancel();
   CHECK(ended.get_future().get() == ErrorCode::cancelled);
 
   CHECK(code_of([&] { prefill(*engine, tail, std::vector<int32_t>(30, 1)); }) == ErrorCode::context_full);
   // Refused before anything was run: the tail goes on.
   CHECK_NOTHROW(prefill(*engine, tail, {33}));
-  CHECK(code_of([&] { prefill(*engine, tail, {100000}); }) == ErrorCode::invalid_argument);
+  CHECK(code_of([&] { prefill(*engine, tail, {34, 100000}); }) == ErrorCode::invalid_argument);
+  CHECK_NOTHROW(prefill(*engine, tail, {34}));
   CHECK(code_of([&] { prefill(*engine, 999, {1}); }) == ErrorCode::invalid_argument);
   input.view = {12345};
   const int broken = engine->create_tail(input);
   CHECK(code_of([&] { prefill(*engine, broken, {1}); }) == ErrorCode::invalid_argument);
+  input.view.clear();
+  input.dense_scope_tokens = -1;
+  const int negative = engine->create_tail(input);
+  CHECK(code_of([&] { prefill(*engine, negative, {1}); }) == ErrorCode::invalid_argument);
+  const int nothing = engine->create_exact_tail(0, 0);
+  CHECK(code_of([&] { prefill(*engine, nothing, {1}); }) == ErrorCode::invalid_argument);
+  const int huge = engine->create_exact_tail(1, 2147483647);
+  CHECK(code_of([&] { prefill(*engine, huge, {1}); }) == ErrorCode::out_of_memory);
   CHECK(code_of([&] { encode(*engine, {{numbered_key(1), {}, 0}}); }) == ErrorCode::invalid_argument);
   ReadInput read;
   read.tail = {1, 2, 3};
@@ -252,4 +275,170 @@ TEST_CASE("engine: a disk that cannot be written loses nothing") {
   input.starts_from = TailStart::empty;
   input.max_tokens = 40;
   CHECK_NOTHROW(prefill(*engine, engine->create_tail(input), {1, 2, 3}));
+}
+
+TEST_CASE("engine: a tail may be released while a request runs on it") {
+  auto engine = load();
+  TailInput input;
+  input.starts_from = TailStart::empty;
+  input.max_tokens = 4000;
+  // Released before the request begins it is one that does not exist; tried again until it is released in the middle.
+  ErrorCode code = ErrorCode::invalid_argument;
+  for (int tries = 0; tries < 100 && code != ErrorCode::cancelled; ++tries) {
+    const int tail = engine->create_tail(input);
+    std::promise<ErrorCode> ended;
+    engine->prefill(tail, std::vector<int32_t>(3000, 5), Priority::prefill, 0, false, [&](std::exception_ptr error, PrefillResult) {
+      ended.set_value(code_of([&] {
+        if (error) std::rethrow_exception(error);
+      }));
+    });
+    std::this_thread::sleep_for(std::chrono::milliseconds(tries % 10));
+    engine->release_tail(tail);
+    code = ended.get_future().get();
+  }
+  CHECK(code == ErrorCode::cancelled);
+  const int other = engine->create_tail(input);
+  CHECK_NOTHROW(prefill(*engine, other, {1, 2, 3}));
+  CHECK(engine->memory().n_tails == 1);
+}
+
+TEST_CASE("engine: whatever buffer the system refuses, references balance and no half-run tail goes on") {
+  auto engine = load();
+  const auto segments = random_segments(6, 17);
+  const std::vector<int32_t> question{20, 21, 22, 23, 24};
+  DecodeOptions options;
+  options.max_tokens = 6;
+  // Runs `request` with the first, the second, … buffer refused, until it needs no more of them.
+  const auto refuse_each = [](const std::function<void()>& request, const std::function<void()>& after_failure) {
+    int n_refused = 0;
+    for (;; ++n_refused) {
+      buffers_until_refusal = n_refused;
+      const ErrorCode code = code_of(request);
+      const bool was_refused = buffers_until_refusal.exchange(-1) == -1;
+      if (!was_refused) return n_refused;
+      REQUIRE(code == ErrorCode::out_of_memory);
+      after_failure();
+    }
+  };
+  EncodeResult encoded;
+  CHECK(refuse_each([&] { encoded = encode(*engine, segments); }, [&] { REQUIRE(engine->memory().n_segments == 0); }) > 20);
+  CHECK(engine->memory().n_segments == 6);
+
+  TailInput input;
+  input.view = encoded.handles;
+  input.starts_from = TailStart::empty;
+  input.dense_scope_tokens = 0;
+  input.max_tokens = 64;
+  const int whole = engine->create_tail(input);
+  const auto expected_logits = prefill(*engine, whole, question, 5).logits;
+  const auto expected_ids = decode(*engine, whole, options).ids;
+  engine->release_tail(whole);
+
+  int tail = -1;
+  PrefillResult prefilled;
+  const auto make_and_prefill = [&] {
+    tail = engine->create_tail(input);
+    prefilled = prefill(*engine, tail, question, 5);
+  };
+  CHECK(refuse_each(make_and_prefill, [&] {
+          REQUIRE(code_of([&] { prefill(*engine, tail, question); }) == ErrorCode::out_of_memory);
+          engine->release_tail(tail);
+        }) > 20);
+  CHECK(prefilled.logits == expected_logits);
+
+  // A decoding that fails leaves its tail whole or marked, never something in between.
+  std::vector<int32_t> ids;
+  options.on_token = [&](int32_t id) { ids.push_back(id); };
+  int working = engine->fork_tail(tail), n_whole = 0, n_marked = 0;
+  const int n_refused = refuse_each([&] { decode(*engine, working, options); }, [&] {
+    DecodeOptions rest = options;
+    rest.max_tokens = int(expected_ids.size() - ids.size());
+    const ErrorCode code = code_of([&] { decode(*engine, working, rest); });
+    REQUIRE((code == ErrorCode::out_of_memory || ids == expected_ids));
+    ++(code == ErrorCode::out_of_memory ? n_marked : n_whole);
+    ids.clear();
+    engine->release_tail(working);
+    working = engine->fork_tail(tail);
+  });
+  CHECK(n_refused > 20);
+  CHECK(n_marked > 10);
+  CHECK(n_whole > 1);
+  CHECK(ids == expected_ids);
+
+  ReadInput read;
+  read.tail = question;
+  read.span_end = 3;
+  read.segments = encoded.handles;
+  read.layer = 1;
+  read.heads = {0};
+  while (engine->model().config.mixer_types[read.layer] != MixerType::sparse) ++read.layer;
+  std::vector<float> shares;
+  CHECK(refuse_each([&] { shares = wait_for<std::vector<float>>([&](auto done) { engine->read(read, Priority::prefill, done); }); },
+                    [] {}) > 5);
+  CHECK(shares.size() == 6);
+}
+
+TEST_CASE("engine: handles balance when opening fails, and when they are given back too often") {
+  Folder store;
+  const auto segments = random_segments(3, 23);
+  std::vector<SegmentKey> keys;
+  for (const SegmentInput& segment : segments) keys.push_back(segment.key);
+  const auto open = [&](Engine& engine) {
+    return wait_for<OpenResult>([&](auto done) { engine.open_segments(keys, done); });
+  };
+  auto engine = load(store.path);
+  const auto handles = encode(*engine, segments).handles;
+  CHECK(engine->memory().n_segments == 3);
+  engine->release_segments({handles[0], handles[0], -1, 4711, handles[1], handles[2]});
+  TailInput input;
+  input.max_tokens = 40;
+  prefill(*engine, engine->create_tail(input), {1});  // commands before it have run
+  CHECK(engine->memory().n_segments == 0);
+
+  // A later version's file: another size, so not a damaged one of this version.
+  std::string newer = file_bytes(store.path, keys[2]) + "more";
+  newer[8] = 99;
+  std::ofstream(segment_path(store.path, keys[2]), std::ios::binary) << newer;
+  CHECK(code_of([&] { open(*engine); }) == ErrorCode::store_newer);
+  CHECK(engine->memory().n_segments == 0);
+  CHECK((file_bytes(store.path, keys[2]) == newer));
+}
+
+TEST_CASE("engine: a segment that was damaged and encoded again is one segment, whoever lets go of the old one") {
+  Folder store;
+  const auto segments = random_segments(1, 29);
+  auto engine = load(store.path);
+  const int old = encode(*engine, segments).handles[0];
+  std::ofstream(segment_path(store.path, segments[0].key), std::ios::binary) << "damaged";
+  TailInput input;
+  input.view = {old};
+  input.max_tokens = 40;
+  CHECK(code_of([&] { prefill(*engine, engine->create_tail(input), {1}); }) == ErrorCode::store_invalid);
+  const EncodeResult again = encode(*engine, segments);
+  CHECK(again.n_encoded_tokens > 0);
+  CHECK(again.handles[0] != old);
+  engine->release_segments({old});
+  CHECK(encode(*engine, segments).handles == again.handles);
+  CHECK(engine->memory().n_segments == 1);
+}
+
+TEST_CASE("engine: a prefix is not changed under segments or requests") {
+  const std::vector<int32_t> other{9, 8, 7};
+  Folder store;
+  auto segments = random_segments(1, 31);
+  segments[0].tokens.resize(490, 3);
+  {
+    auto engine = load(store.path);
+    std::promise<ErrorCode> encoded;
+    engine->encode_segments(segments, Priority::ingest, nullptr, [&](std::exception_ptr error, EncodeResult) {
+      encoded.set_value(error ? code_of([&] { std::rethrow_exception(error); }) : ErrorCode::internal);
+    });
+    // Goes first, or between two layers, unless the engine has been very quick.
+    const bool refused = code_of([&] { set_prefix(*engine, other); }) == ErrorCode::invalid_argument;
+    const bool cancelled = encoded.get_future().get() == ErrorCode::cancelled;
+    CHECK(refused != cancelled);
+    CHECK(fs::exists(segment_path(store.path, segments[0].key)) == refused);
+    if (cancelled) CHECK(encode(*engine, segments).n_encoded_tokens == 490);
+    CHECK(code_of([&] { set_prefix(*engine, kPrefix); }) == (refused ? ErrorCode::internal : ErrorCode::invalid_argument));
+  }
 }
