@@ -35,7 +35,13 @@ async function follow(client: EngineClient, { output, signal }: Frame, first: me
   let told = { encoded: first.encoded_tokens, files: first.files, tokens: first.tokens };
   let polling: string | undefined;
   client.on(messages.coverageChanged, ({ files }) => {
-    for (const file of files) changed.add(file.path);
+    const away = files.filter(({ state }) => state === 'unreadable');
+    // What was read of them stays in.
+    for (const reason of new Set(away.map(({ detail }) => detail))) {
+      const those = away.filter(({ detail }) => detail === reason);
+      output.note(`${describeChanged(those.map((file) => file.path))} cannot be read: ${reason ?? 'no reason known'}`);
+    }
+    for (const file of files) if (file.state !== 'unreadable') changed.add(file.path);
   });
   client.on(messages.ingestStatus, (status) => {
     if (status.polling !== undefined && status.polling !== polling) output.note(status.polling);

@@ -17,6 +17,7 @@ const plainIntervalMs = 5000;
 export class Output {
   private bar: SingleBar | undefined;
   private lastPlainMs = -Infinity;
+  private lastPlain = '';
   private isWithinLine = false;
 
   constructor(readonly json: boolean) {}
@@ -64,8 +65,11 @@ export class Output {
       this.bar.update(percent ?? 0, { message });
       return;
     }
+    // A new phase is told at once, the same with other numbers now and then.
+    const plain = message.replace(/[\d.]+/g, '');
     const now = performance.now();
-    if (now - this.lastPlainMs < plainIntervalMs) return;
+    if (plain === this.lastPlain && now - this.lastPlainMs < plainIntervalMs) return;
+    this.lastPlain = plain;
     this.lastPlainMs = now;
     process.stderr.write(`sala: ${message}${percent === undefined ? '' : ` (${percent} %)`}\n`);
   }

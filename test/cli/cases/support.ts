@@ -15,6 +15,8 @@ export { delay, eventually };
 
 const dist = path.resolve(process.env['SALA_DIST'] ?? 'dist');
 export const tinyModel = path.resolve('test/fixtures/tiny');
+/** The command line finds it by itself. */
+export const embeddedModel = 'embedded';
 /** Clock ticks a second of /proc/PID/stat; the same on all Linux systems that Node runs on. */
 const ticksPerSecond = 100;
 
@@ -54,10 +56,7 @@ export class Case {
   readonly store = path.join(this.dir, 'store');
   private readonly afterwards: (() => void | Promise<void>)[] = [];
 
-  constructor(
-    /** Absent: the embedded one. */
-    readonly model: string | undefined = tinyModel,
-  ) {
+  constructor(readonly model: string) {
     mkdirSync(this.workspace);
   }
 
@@ -95,7 +94,7 @@ export class Case {
       path.join(dist, 'cli.cjs'),
       args[0] ?? '--help',
       // In front of what may begin with a dash.
-      ...(this.model === undefined || given('--model') ? [] : ['--model', this.model]),
+      ...(this.model === embeddedModel || given('--model') ? [] : ['--model', this.model]),
       ...(given('--store') || options.env?.['HOME'] !== undefined ? [] : ['--store', this.store]),
       ...args.slice(1),
     ];
@@ -208,7 +207,7 @@ export class Case {
 }
 
 /** Runs a test on a case that is freed afterwards. */
-export async function withCase(model: string | undefined, work: (c: Case) => Promise<void>): Promise<void> {
+export async function withCase(model: string, work: (c: Case) => Promise<void>): Promise<void> {
   const c = new Case(model);
   try {
     await work(c);
