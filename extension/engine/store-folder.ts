@@ -2,7 +2,7 @@
 // folder; clients only look it up, and read nothing in it but the way to the socket. A client never hashes a model: what the
 // engine process found is remembered, and where nothing is known no engine is running either.
 
-import { chmodSync, lstatSync, mkdirSync, mkdtempSync, rmdirSync } from 'node:fs';
+import { chmodSync, lstatSync, mkdirSync, mkdtempSync, rmdirSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { EngineError } from './errors';
@@ -28,6 +28,7 @@ export async function openStoreFolder(modelDir: string, explicit: string | undef
   const dir = path.join(base, identity);
   try {
     makePrivate(dir);
+    tagAsCache(dir);
   } catch (error) {
     throw new EngineError('store_unwritable', `the store folder: ${(error as Error).message}`, { cause: error });
   }
@@ -55,6 +56,16 @@ export function makePrivate(dir: string): void {
   if (found.mode & 0o077) chmodSync(dir, 0o700);
 }
 
+/** Backups leave out what is tagged so, and our own walk does: a store may lie, or be left, in a workspace. */
+function tagAsCache(dir: string): void {
+  const text = 'Signature: 8a477f597d28d172789f06886806bc55\n# A cache of SALA, which makes it again; see https://bford.info/cachedir/\n';
+  try {
+    writeFileSync(path.join(dir, 'CACHEDIR.TAG'), text, { flag: 'wx', mode: 0o600 });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
+}
+
 /** True for a folder that nobody else can have prepared for us. */
 export function isPrivate(dir: string): boolean {
   const found = lstatSync(dir, { throwIfNoEntry: false });
@@ -71,7 +82,8 @@ function writableBase(explicit: string | undefined): { base: string; replaced?: 
     try {
       // A folder that the user made and named may be open to others: only the store folders within must not be.
       if (explicit === undefined) makePrivate(base);
-      else mkdirSync(base, { recursive: true, mode: 0o700 });
+      const isNew = mkdirSync(base, { recursive: true, mode: 0o700 }) !== undefined;
+      if (isNew || explicit === undefined) tagAsCache(base);
       rmdirSync(mkdtempSync(path.join(base, '.probe-')));
       if (refused.length === 0) return { base };
       return { base, replaced: `the store is kept in ${base}, because another place could not be used: ${refused.join('; ')}` };

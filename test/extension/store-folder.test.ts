@@ -33,7 +33,7 @@ test('the cache folder, the identity, the owner alone', async () => {
   assert.match(store.identity, /^[0-9a-f]{64}$/);
   assert.equal(store.replaced, undefined);
   assert.deepEqual([mode(store.dir), mode(path.dirname(store.dir))], ['700', '700']);
-  assert.deepEqual(readdirSync(path.dirname(store.dir)).sort(), [store.identity, 'models.json'].sort());
+  assert.deepEqual(readdirSync(path.dirname(store.dir)).sort(), [store.identity, 'models.json', 'CACHEDIR.TAG'].sort());
 });
 
 test('the same model elsewhere has the same store; another model another', async () => {

@@ -56,16 +56,16 @@ describe('Ctrl-C', { concurrency: 1 }, () => {
 
   test('while it reads, runs the prompt, answers: the engine rests within 300 ms, what had come stays', () =>
     withCase(embeddedModel, async (c) => {
-      writeLong(c, 6);
-      const reading = await interrupted(c, 'reading', 1000, 'What does sum_2 do?', '--wait', 'full');
+      writeLong(c, 2);
+      const reading = await interrupted(c, 'reading', 1000, 'What does sum_1 do?', '--wait', 'full');
       assert.ok(reading.coverage.tokens < reading.coverage.total_tokens);
       await c.ingest();
-      const question = 'List every step of sum_2, one line for each step, with all the numbers.';
+      const question = 'List every step of sum_1, one line for each step, with all the numbers.';
       const prompt = await interrupted(c, 'finding the places', 500, `${question} ${'It is a sum of all the values. '.repeat(150)}`);
       assert.equal(prompt.answer, '');
       const answering = await interrupted(c, 'answering', 700, question);
       assert.notEqual(answering.answer, '');
-      assert.equal(answering.sources[0]?.path, 'src/m2.ts');
+      assert.equal(answering.sources[0]?.path, 'src/m1.ts');
       await c.nothingIsLeft();
     }));
 });

@@ -183,7 +183,7 @@ export class Case {
   /** Sockets, locks and temporary files of the store; manifest and segments are what should be there. */
   leftovers(store = this.store): string[] {
     const names = readdirSync(store, { recursive: true, encoding: 'utf8' });
-    return names.filter((name) => !/(^|\/)(models\.json|engine\.log(\.\d)?|[0-9a-f]{64}|manifests|segments|[0-9a-f]{2}|[0-9a-f]{32}\.json|[0-9a-f]{64}\.seg)$/.test(name));
+    return names.filter((name) => !/(^|\/)(models\.json|CACHEDIR\.TAG|engine\.log(\.\d)?|[0-9a-f]{64}|manifests|segments|[0-9a-f]{2}|[0-9a-f]{32}\.json|[0-9a-f]{64}\.seg)$/.test(name));
   }
 
   /** Nothing of us is left, five seconds after the last command. */
