@@ -8,7 +8,7 @@ import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import * as esbuild from 'esbuild';
 import { nodeOptions } from '../extension/build/bundle.mjs';
-import { buildNative, systemToolchain } from '../extension/build/native.mjs';
+import { buildNative, sanitizing, systemToolchain } from '../extension/build/native.mjs';
 import { packageExtension, releaseAddon } from '../extension/build/package.mjs';
 import { dist, output, root } from '../extension/build/paths.mjs';
 import { hostTarget, targets, zigToolchain } from '../extension/build/zig.mjs';
@@ -75,12 +75,14 @@ async function quality() {
   return underNode('quality', ['test/quality']);
 }
 
-/** Kernels and engine: the doctest programs of the native build. */
+/** Kernels and engine: the doctest programs of the native build; then what fuzzing has collected, under sanitizers. */
 async function native() {
   const count = none();
   for (const target of /** @type {const} */ (['test_kernels', 'test_native'])) {
     add(count, await doctest(target, await buildNative(systemToolchain(), target), []));
   }
+  const replay = await buildNative(sanitizing(systemToolchain()), 'fuzz_replay');
+  add(count, await counted('fuzz', replay, ['test/fuzz/corpus', '--rounds', '200']));
   return count;
 }
 
@@ -156,18 +158,23 @@ async function doctest(/** @type {string} */ name, /** @type {string} */ program
   return count;
 }
 
-/** Every *.test.mjs of a folder, each a program that ends with `N passed, N failed`. */
+/** Every *.test.mjs of a folder. */
 async function scripts(/** @type {string} */ folder) {
   const count = none();
   for (const file of await testSources(folder, '.test.mjs')) {
-    const ended = await run(path.basename(file, '.test.mjs'), process.execPath, [path.join(root, file)]);
-    const lines = [...ended.text.matchAll(/^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$/gm)].at(-1);
-    const one = { passed: Number(lines?.[1] ?? 0), failed: Number(lines?.[2] ?? 0), skipped: Number(lines?.[3] ?? 0) };
-    if ((ended.code !== 0 || !lines) && one.failed === 0) one.failed = 1;
-    if (one.failed > 0) show(ended);
-    else for (const line of ended.text.match(/^skipped: .*$/gm) ?? []) console.log(line);
-    add(count, one);
+    add(count, await counted(path.basename(file, '.test.mjs'), process.execPath, [path.join(root, file)]));
   }
+  return count;
+}
+
+/** A program that ends with `N passed, N failed`. */
+async function counted(/** @type {string} */ name, /** @type {string} */ program, /** @type {readonly string[]} */ args) {
+  const ended = await run(name, program, args);
+  const lines = [...ended.text.matchAll(/^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$/gm)].at(-1);
+  const count = { passed: Number(lines?.[1] ?? 0), failed: Number(lines?.[2] ?? 0), skipped: Number(lines?.[3] ?? 0) };
+  if ((ended.code !== 0 || !lines) && count.failed === 0) count.failed = 1;
+  if (count.failed > 0) show(ended);
+  else for (const line of ended.text.match(/^skipped: .*$/gm) ?? []) console.log(line);
   return count;
 }
 

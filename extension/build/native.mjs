@@ -37,7 +37,17 @@ export function systemToolchain() {
   };
 }
 
-/** @typedef {'sala_node' | 'test_kernels' | 'test_native'} BuildTarget */
+/**
+ * The same, with AddressSanitizer and UBSan: a build folder of its own.
+ * @param {Toolchain} toolchain
+ * @returns {Toolchain}
+ */
+export function sanitizing(toolchain) {
+  const cmake = [...toolchain.cmake, '-DSALA_SANITIZE=ON', '-DCMAKE_CXX_FLAGS_RELEASE=-O1 -g'];
+  return { ...toolchain, name: `${toolchain.name}-sanitized`, cmake };
+}
+
+/** @typedef {'sala_node' | 'test_kernels' | 'test_native' | 'fuzz_replay'} BuildTarget */
 
 /**
  * What a target becomes, and the folder of its sources beside those of the engine.
@@ -47,6 +57,7 @@ const products = {
   sala_node: { file: 'sala.node' },
   test_kernels: { file: 'test_kernels', sources: 'test/kernels' },
   test_native: { file: 'test_native', sources: 'test/native' },
+  fuzz_replay: { file: 'fuzz_replay', sources: 'test/fuzz' },
 };
 
 /**

@@ -62,8 +62,13 @@ bool EncodeJob::step() {
     engine_.update_memory();
     return deliver(std::move(result_));
   }
-  forward_->step();
-  if (forward_->done()) finish_pass();
+  if (!forward_->done()) {
+    forward_->step();
+    return false;
+  }
+  // Flushing a file may take as long as a layer: one a step.
+  keep_next();
+  if (n_kept_ == in_pass_.size()) forward_.reset();
   return false;
 }
 
@@ -71,6 +76,7 @@ void EncodeJob::start_pass() {
   std::vector<SequencePart> parts;
   int n_rows = 0;
   in_pass_.clear();
+  n_kept_ = 0;
   for (; next_ < segments_.size() && in_pass_.size() < kPassSegments; ++next_) {
     SegmentInput& segment = segments_[next_];
     const int n = int(segment.tokens.size());
@@ -102,24 +108,23 @@ void EncodeJob::start_pass() {
   if (!parts.empty()) forward_ = std::make_unique<Forward>(*engine_.model_, std::move(parts));
 }
 
-void EncodeJob::finish_pass() {
+void EncodeJob::keep_next() {
   const Model& model = *engine_.model_;
-  for (size_t i = 0; i < in_pass_.size(); ++i) {
-    SegmentInput& segment = segments_[in_pass_[i]];
-    SegmentHeader header;
-    header.key = segment.key;
-    header.layout = segment_layout(model.config, model.kv_form(), int(segment.tokens.size()));
-    header.n_header_tokens = segment.n_header_tokens;
-    header.tokens = segment.tokens;
-    Aligned<uint8_t> image = segment_image(model, *sequences_[i], engine_.prefix_->length(), header.layout);
-    const SegmentTable::Added added = engine_.segments_->add(std::move(header), std::move(image));
-    result_.handles[in_pass_[i]] = added.handle;
-    result_.n_encoded_tokens += int64_t(segment.tokens.size());
-    if (added.store_failure && !result_.store_failure) result_.store_failure = added.store_failure;
-    if (on_segment_) on_segment_(in_pass_[i]);
-  }
+  const int index = in_pass_[n_kept_];
+  SegmentInput& segment = segments_[index];
+  SegmentHeader header;
+  header.key = segment.key;
+  header.layout = segment_layout(model.config, model.kv_form(), int(segment.tokens.size()));
+  header.n_header_tokens = segment.n_header_tokens;
+  header.tokens = segment.tokens;
+  Aligned<uint8_t> image = segment_image(model, *sequences_[n_kept_], engine_.prefix_->length(), header.layout);
+  const SegmentTable::Added added = engine_.segments_->add(std::move(header), std::move(image));
+  result_.handles[index] = added.handle;
+  result_.n_encoded_tokens += int64_t(segment.tokens.size());
+  if (added.store_failure && !result_.store_failure) result_.store_failure = added.store_failure;
   engine_.update_memory();
-  forward_.reset();
+  ++n_kept_;
+  if (on_segment_) on_segment_(index);
 }
 
 void EncodeJob::broken_off(const std::exception_ptr&) noexcept {

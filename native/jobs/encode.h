@@ -15,7 +15,7 @@ class EncodeJob : public ResultJob<EncodeResult> {
 
  private:
   void start_pass();
-  void finish_pass();
+  void keep_next();
   void broken_off(const std::exception_ptr& error) noexcept override;
 
   Engine& engine_;
@@ -24,6 +24,7 @@ class EncodeJob : public ResultJob<EncodeResult> {
   int n_prefix_calls_;                                   // when the job was made
   size_t next_ = 0;
   std::vector<int> in_pass_;                             // indices of the segments that are being run
+  size_t n_kept_ = 0;                                    // of those
   std::vector<std::unique_ptr<Sequence>> sequences_;     // reused from pass to pass
   std::unique_ptr<Forward> forward_;
   EncodeResult result_;

@@ -1,4 +1,4 @@
-"""Makes corpus/config and corpus/safetensors: small inputs that reach every branch of the two parsers, right and wrong.
+"""Makes the seeds in corpus/: small inputs that reach every branch of what reads them, right and wrong.
 
 Standard library only; the same bytes on every run: python3 make_corpus.py
 """
@@ -66,6 +66,67 @@ def make_safetensors():
     write("safetensors", "short", b"\1\2\3")
 
 
+# As fuzz_segment.cpp has its model: two sparse layers, two K/V heads of 8, windows of 32 every 16 tokens.
+def segment(n_tokens, flags=1, n_header=1, version=1, more=b"", **fields):
+    def on_border(n):
+        return (n + 63) // 64 * 64
+
+    element, scale = (4, 0) if flags & 2 else (1, 4)
+    n_windows = (max(1, n_tokens - 15) + 15) // 16
+    sizes = [8 * element * n_tokens, scale * n_tokens] * 2 + [8 * element * n_windows, scale * n_windows]
+    front = on_border(128 + 4 * 16 + 4 * n_tokens)
+    end = front + 4 * sum(on_border(size) for size in sizes)
+    layers, heads, dim = fields.get("layers", 2), fields.get("heads", 2), fields.get("dim", 8)
+    header = b"SALASEG\n" + struct.pack("<8IQ", version, 0 if flags & 2 else 1, n_tokens, n_header, layers, heads, dim, n_windows, end)
+    return bytes([flags]) + header.ljust(front, b"\0") + bytes(i % 251 for i in range(end - front)) + more
+
+
+def make_segments():
+    for n_tokens in (1, 47, 64, 65):
+        write("segment", f"int8-{n_tokens}", segment(n_tokens))
+    write("segment", "fp32-20", segment(20, flags=3))
+    write("segment", "header-only", segment(5, n_header=5))
+    write("segment", "header-too-long", segment(5, n_header=6))
+    write("segment", "sums-wrong", segment(5, flags=0))
+    write("segment", "newer", segment(5, version=2, more=b"more"))
+    write("segment", "another-model", segment(5, heads=3))
+    write("segment", "longer", segment(5, more=b"\0"))
+    write("segment", "cut", segment(5)[:-1])
+    write("segment", "short", segment(5)[:100])
+    write("segment", "no-tokens", segment(0))
+    write("segment", "huge", segment(1)[:17] + struct.pack("<I", 2**24) + segment(1)[21:])
+
+
+def make_gptq():
+    def layer(settings, groups, g_idx, dtype="F16", scale=b"\0\x3c", **shapes):
+        size = 32 << settings % 3
+        n_in = size * groups
+        parts = {
+            "qweight": ("I32", [n_in // 8, 8], struct.pack("<I", 0x89ABCDEF) * n_in),
+            "qzeros": ("I32", [groups, 1], struct.pack("<I", 0x76543210) * groups),
+            "scales": (dtype, [groups, 8], scale * (8 * groups)),
+        }
+        if g_idx is not None:
+            parts["g_idx"] = ("I32", [n_in], struct.pack(f"<{n_in}i", *g_idx))
+        header, data = {}, b""
+        for name, (kind, shape, content) in parts.items():
+            header[name] = {"dtype": kind, "shape": shapes.get(name, shape), "data_offsets": [len(data), len(data) + len(content)]}
+            data += content
+        return bytes([settings]) + image(header, data)
+
+    write("gptq", "no-groups", layer(0, 2, None))
+    write("gptq", "v2-128", layer(5, 1, [0] * 128, dtype="F32", scale=struct.pack("<f", 0.5)))
+    write("gptq", "act-order", layer(0, 2, [i % 2 for i in range(64)]))
+    write("gptq", "unequal", layer(6, 2, [0] * 10 + [1] * 54))
+    write("gptq", "group-outside", layer(0, 2, [2] * 64))
+    write("gptq", "group-negative", layer(0, 2, [-1] * 64))
+    write("gptq", "not-finite", layer(0, 1, None, scale=b"\0\x7c"))
+    write("gptq", "other-shape", layer(0, 2, None, qzeros=[1, 2]))
+    write("gptq", "other-group-size", b"\1" + layer(0, 3, None)[1:])
+
+
 if __name__ == "__main__":
     make_configs()
     make_safetensors()
+    make_segments()
+    make_gptq()
