@@ -173,12 +173,15 @@ function changeOfPath(answer: string, mention: PathMention, offset: number, fact
     return corrected(start, end, written, first, facts, undefined);
   }
   const fromSources = files.filter((file) => facts.sources.some((source) => isSame(source, file)));
-  const choices = (fromSources.length > 0 ? fromSources : files).slice(0, maxChoices);
+  const possible = fromSources.length > 0 ? fromSources : files;
+  // Of several files of one name, those that hold the name asked for are meant.
+  const holding = possible.filter((file) => facts.lineOf?.(file) !== undefined);
+  const choices = (holding.length > 0 ? holding : possible).slice(0, maxChoices);
   const [only] = choices;
   if (line !== undefined && choices.every((file) => line > (facts.lines?.(file) ?? Infinity))) {
     return { start, end, marks: [{ kind: 'unknown' }] };
   }
-  if (only && choices.length === 1 && fromSources.length === 1 && only.path !== path) {
+  if (only && choices.length === 1 && fromSources.some((file) => isSame(file, only)) && only.path !== path) {
     return corrected(start, end, written, only, facts, line);
   }
   return { start, end, marks: choices.map((file) => ({ kind: 'link', source: placeIn(file, line, facts) })) };
