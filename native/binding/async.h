@@ -40,7 +40,7 @@ class Settler : public std::enable_shared_from_this<Settler> {
     return std::shared_ptr<Settler>(new Settler(owner, callback));
   }
   ~Settler() {
-    if (!settled_) door_.Release();
+    if (!settled_) napi_release_threadsafe_function(door_, napi_tsfn_release);
     owner_.SuppressDestruct();  // still there only if the environment has ended, and its references with it
   }
 
@@ -66,33 +66,41 @@ class Settler : public std::enable_shared_from_this<Settler> {
       }
     });
     settled_ = true;
-    door_.Release();
+    napi_release_threadsafe_function(door_, napi_tsfn_release);
   }
 
  private:
   using Task = std::function<void(Napi::Env, Napi::Function)>;
 
-  static void run_task(Napi::Env env, Napi::Function callback, void*, Task* task) {
-    const std::unique_ptr<Task> owned(task);
+  static void run_task(napi_env env, napi_value callback, void*, void* boxed) {
+    const std::unique_ptr<Task> task(static_cast<Task*>(boxed));
     if (env == nullptr) return;  // the environment has ended
     Napi::HandleScope scope(env);
-    (*task)(env, callback);
+    try {
+      (*task)(env, Napi::Function(env, callback));
+    } catch (const Napi::Error& error) {
+      error.ThrowAsJavaScriptException();
+    }
   }
-  using Door = Napi::TypedThreadSafeFunction<void, Task, run_task>;
 
+  // Node-API's own functions: node-addon-api's wrapper of them does not compile under GCC's UBSan.
   Settler(Napi::Object owner, Napi::Function callback)
-      : deferred_(Napi::Promise::Deferred::New(owner.Env())),
-        owner_(Napi::Persistent(owner)),
-        door_(Door::New(owner.Env(), callback, "sala", 0, 1)) {}
+      : deferred_(Napi::Promise::Deferred::New(owner.Env())), owner_(Napi::Persistent(owner)) {
+    const napi_env env = owner.Env();
+    const napi_status status = napi_create_threadsafe_function(env, callback, nullptr, Napi::String::New(env, "sala"), 0, 1, nullptr,
+                                                               nullptr, nullptr, run_task, &door_);
+    if (status != napi_ok) throw Napi::Error::New(env);
+  }
 
   void run(Task task) {
     auto boxed = std::make_unique<Task>(std::move(task));
-    if (door_.NonBlockingCall(boxed.get()) == napi_ok) boxed.release();  // else the environment is ending
+    const napi_status status = napi_call_threadsafe_function(door_, boxed.get(), napi_tsfn_nonblocking);
+    if (status == napi_ok) boxed.release();  // else the environment is ending
   }
 
   Napi::Promise::Deferred deferred_;
   Napi::ObjectReference owner_;
-  Door door_;
+  napi_threadsafe_function door_ = nullptr;
   bool settled_ = false;
 };
 
