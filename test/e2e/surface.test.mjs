@@ -49,6 +49,13 @@ async function ask(question) {
   await input.press('Enter');
 }
 
+/** VS Code gives a view the focus a while after its command: on a busy machine, after the next click elsewhere. */
+async function openChat() {
+  await window.command('SALA: Ask a Question');
+  const focused = () => window.chat().locator('textarea').evaluate((input) => document.hasFocus() && document.activeElement === input);
+  await poll('the composer has the focus', focused);
+}
+
 async function answer(nth = 0) {
   await poll('answered', async () => (await window.chat().locator('.turn-actions').count()) > nth, 30_000);
 }
@@ -146,7 +153,7 @@ try {
     await control({ filesPerSecond: 1000, tokenDelay_ms: 10 });
     const text = 'the quick brown fox jumps over the lazy dog and runs away from it ';
     await window.openFile('architecture.md');
-    await window.command('SALA: Ask a Question');
+    await openChat();
     await ask('long answer');
     await window.focusEditor();
     await window.press('Control+End');
@@ -381,7 +388,7 @@ try {
   // ---- what survives ----
 
   await checks.check('text, caret, chips and history survive a reload; a question asked just before it is kept as broken off', async () => {
-    await window.command('SALA: Ask a Question');
+    await openChat();
     await window.chat().locator('.turn').first().waitFor();
     const turns = await window.chat().locator('.turn').count();
     const input = window.chat().locator('textarea');
