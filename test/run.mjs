@@ -82,7 +82,7 @@ async function native() {
     add(count, await doctest(target, await buildNative(systemToolchain(), target), []));
   }
   const replay = await buildNative(sanitizing(systemToolchain()), 'fuzz_replay');
-  add(count, await counted('fuzz', replay, ['test/fuzz/corpus', '--rounds', '200']));
+  add(count, await counted('fuzz', replay, ['test/fuzz/corpus', '--rounds', '100']));
   return count;
 }
 

@@ -293,7 +293,7 @@ TEST_CASE("engine: a tail may be released while a request runs on it") {
         if (error) std::rethrow_exception(error);
       }));
     });
-    std::this_thread::sleep_for(std::chrono::milliseconds(tries % 10));
+    std::this_thread::sleep_for(std::chrono::milliseconds(tries));
     engine->release_tail(tail);
     code = ended.get_future().get();
   }
