@@ -146,7 +146,7 @@ export interface MemoryUse {
 
 export interface NativeEngine {
   readonly info: ModelInfo;
-  /** Encodes P and keeps its end state. Must come first; segments of another prefix are released. */
+  /** Encodes P and keeps its end state. Must come first; another prefix is refused while there are segments. */
   setPrefix(tokens: Int32Array): Promise<void>;
   /** Looks segments up in memory and on disk; nothing is run. */
   openSegments(keys: readonly string[]): Promise<OpenResult>;
