@@ -16,6 +16,8 @@ const firstSegments = 2;
 /** Cut this many tokens ahead of the engine. */
 const aheadTokens = 4096;
 const saveEveryMs = 15_000;
+/** What is admitted is looked at again so often while files are cut and their sizes become known, and at the end. */
+const admitEveryMs = 5000;
 /** After a full disk, reading tries again so often. */
 const diskRetryMs = 15_000;
 /** Background reading keeps to one core for so long after the last key. */
@@ -45,6 +47,7 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
   private typingUntil = 0;
   private typingTimer: NodeJS.Timeout | undefined;
   private saved = performance.now();
+  private readmitted = performance.now();
   private rate = 0;
   private scanning = 0;
   private active = 0;
@@ -77,6 +80,7 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
     try {
       await root.scan(signal);
       await root.restore();
+      root.readmit();
     } finally {
       this.scanning--;
       this.changed();
@@ -189,7 +193,7 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
   get idle(): boolean {
     if (this.scanning > 0 || this.active > 0) return false;
     for (const root of this.roots) {
-      if (!root.scanned) return false;
+      if (!root.scanned || root.needsAdmission) return false;
       for (const record of root.records.values()) if (root.needsCut(record) || record.next) return false;
     }
     return true;
@@ -313,6 +317,20 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
   }
 
   private nextFile(): FileRecord | undefined {
+    if (performance.now() - this.readmitted > admitEveryMs) this.readmit();
+    return this.nextInOrder() ?? (this.readmit() ? this.nextInOrder() : undefined);
+  }
+
+  /** True where what is admitted may be different now. */
+  private readmit(): boolean {
+    this.readmitted = performance.now();
+    const roots = [...this.roots].filter((root) => root.needsAdmission);
+    for (const root of roots) root.readmit();
+    if (roots.length > 0) this.order = undefined;
+    return roots.length > 0;
+  }
+
+  private nextInOrder(): FileRecord | undefined {
     this.order ??= this.sorted();
     for (; this.cursor < this.order.length; this.cursor++) {
       const record = this.order[this.cursor] as FileRecord;

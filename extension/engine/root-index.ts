@@ -48,6 +48,8 @@ export interface FileRecord {
   /** It changed since `current` was read, and was not cut again. */
   changed: boolean;
   overBudget: boolean;
+  /** Of these bytes, once they were cut; estimated before that. */
+  tokens?: number;
   verdict?: { readonly rule: ExclusionRule; readonly detail: string };
   error?: string;
 }
@@ -75,11 +77,15 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
   /** Text of unsaved documents: shadows the file. */
   private readonly shadows = new Map<string, string>();
   private tokenBudget = Infinity;
+  /** Files turned out larger or smaller than estimated: what is admitted may be different. */
+  private sizesChanged = false;
   private readonly volatile = new VolatileFiles();
   settings: FilterSettings;
   /** Folders that were walked, '' first. */
   folders: readonly string[] = [];
   scanned = false;
+  /** Some files are not admitted, for lack of budget alone. */
+  hasOverBudget = false;
   /** Why the folder cannot be read at the moment. What is in memory of it stays, and counts, until it is there again. */
   unavailable: string | undefined;
   nEncoded = 0;
@@ -220,6 +226,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
 
   private outdate(record: FileRecord): void {
     record.changed = true;
+    delete record.tokens;
     delete record.verdict;
     delete record.error;
     this.dropNext(record);
@@ -246,16 +253,27 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
   /** Files enter by class and path until the budget is full. */
   admit(tokenBudget: number): void {
     this.tokenBudget = tokenBudget;
+    this.sizesChanged = false;
     const candidates = [...this.records.values()].filter((record) => !record.verdict && record.error === undefined);
     const { over } = admit(
       candidates.map((record) => ({ path: record.path, class: record.info.class, tokens: this.tokensOf(record), record })),
       tokenBudget,
     );
     const out = new Set(over.map(({ record }) => record));
+    this.hasOverBudget = out.size > 0;
     for (const record of candidates) {
       record.overBudget = out.has(record);
       if (record.overBudget) this.clear(record);
     }
+  }
+
+  /** Whether what is admitted still rests on estimates that have turned out wrong. */
+  get needsAdmission(): boolean {
+    return this.sizesChanged && this.records.size > 0;
+  }
+
+  readmit(): void {
+    if (this.sizesChanged) this.admit(this.tokenBudget);
   }
 
   /** Admitted files, in the order of their admission. */
@@ -330,24 +348,8 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
       // The store lacks some: their tokens are needed after all.
       this.dropNext(record);
     }
-    let bytes: Uint8Array;
-    try {
-      bytes = shadow === undefined ? await readBytes(path.join(this.dir, record.path), info.bytes, maxBytesOf(record.path)) : Buffer.from(shadow);
-    } catch (error) {
-      await this.failed(record, error);
-      return;
-    }
-    const classified = classifyContent(record.path, bytes);
-    if (isVerdict(classified)) {
-      this.exclude(record, info, classified);
-      return;
-    }
-    if (isNotebook(record.path)) bytes = Buffer.from(notebookText(classified.text)?.text ?? classified.text);
-    // The text of a notebook's cells is known only now.
-    if (bytes.length > maxFileBytes) {
-      this.exclude(record, info, tooLarge(bytes.length, maxFileBytes));
-      return;
-    }
+    const bytes = await this.read(record, shadow);
+    if (!bytes) return;
     const fileKey = this.parts.hash.fileKey(bytes, record.path, cutterVersion);
     if (record.current?.fileKey === fileKey) {
       this.remember(record, info, fileKey, record.current.segments);
@@ -359,7 +361,62 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
       if (record.next === undefined || this.missing(record).length === 0) return;
       this.dropNext(record);
     }
-    segments = (await this.parts.cut(record.path, bytes)).map((cut) => ({
+    segments = await this.cut(record, bytes);
+    // It changed, or went, while it was cut: whoever saw that has it cut again.
+    if (!sameStamp(record.info, info) || record.changed || this.records.get(record.path) !== record) return;
+    await this.take(record, { fileKey, stamp: info, segments }, info);
+  }
+
+  /**
+   * Segments of a file for the answer to one question: retained until they are given back, whatever becomes of the file. Those of
+   * a file over the budget are no members of the memory for it. Undefined where nothing may be read: its record says why.
+   */
+  async borrow(record: FileRecord): Promise<readonly Segment[] | undefined> {
+    const known = (record.next ?? record.current)?.segments;
+    if (known) {
+      this.parts.memory.retain(known.map(({ key }) => key));
+      return known;
+    }
+    if (!record.overBudget) return undefined;
+    const bytes = await this.read(record, this.shadows.get(record.path));
+    if (!bytes) return undefined;
+    const segments = await this.cut(record, bytes);
+    const keys = segments.map(({ key }) => key);
+    this.parts.memory.retain(keys);
+    await this.parts.memory.open(keys);
+    return segments;
+  }
+
+  giveBack(segments: readonly Segment[]): void {
+    this.parts.memory.release(segments.map(({ key }) => key));
+  }
+
+  /** What may be read of a file, as text; undefined where nothing may: its record says why. */
+  private async read(record: FileRecord, shadow: string | undefined): Promise<Uint8Array | undefined> {
+    const { info } = record;
+    let bytes: Uint8Array;
+    try {
+      bytes = shadow === undefined ? await readBytes(path.join(this.dir, record.path), info.bytes, maxBytesOf(record.path)) : Buffer.from(shadow);
+    } catch (error) {
+      await this.failed(record, error);
+      return undefined;
+    }
+    const classified = classifyContent(record.path, bytes);
+    if (isVerdict(classified)) {
+      this.exclude(record, info, classified);
+      return undefined;
+    }
+    if (isNotebook(record.path)) bytes = Buffer.from(notebookText(classified.text)?.text ?? classified.text);
+    // The text of a notebook's cells is known only now.
+    if (bytes.length > maxFileBytes) {
+      this.exclude(record, info, tooLarge(bytes.length, maxFileBytes));
+      return undefined;
+    }
+    return bytes;
+  }
+
+  private async cut(record: FileRecord, bytes: Uint8Array): Promise<Segment[]> {
+    return (await this.parts.cut(record.path, bytes)).map((cut) => ({
       key: this.parts.keyOf(cut.tokens, cut.headerTokens),
       startByte: cut.startByte,
       endByte: cut.endByte,
@@ -369,9 +426,6 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
       headerTokens: cut.headerTokens,
       tokens: cut.tokens,
     }));
-    // It changed, or went, while it was cut: whoever saw that has it cut again.
-    if (!sameStamp(record.info, info) || record.changed || this.records.get(record.path) !== record) return;
-    await this.take(record, { fileKey, stamp: info, segments }, info);
   }
 
   private async failed(record: FileRecord, error: unknown): Promise<void> {
@@ -394,6 +448,9 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
   private async take(record: FileRecord, version: FileVersion, info: WalkedFile): Promise<void> {
     this.dropNext(record);
     record.next = version;
+    const tokens = version.segments.reduce((sum, { nTokens }) => sum + nTokens, 0);
+    this.sizesChanged ||= record.tokens !== tokens && this.tokenBudget !== Infinity;
+    record.tokens = tokens;
     const keys = version.segments.map(({ key }) => key);
     this.parts.memory.retain(keys);
     await this.parts.memory.open(keys);
@@ -462,8 +519,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
   // ---- coverage ---------------------------------------------------------------------------------------------------------------
 
   private tokensOf(record: FileRecord): number {
-    const version = record.next ?? record.current;
-    return version ? version.segments.reduce((sum, s) => sum + s.nTokens, 0) : Math.ceil(record.info.bytes / bytesPerToken);
+    return record.tokens ?? Math.ceil(record.info.bytes / bytesPerToken);
   }
 
   private stateOf(record: FileRecord): FileState {

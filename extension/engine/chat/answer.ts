@@ -9,7 +9,7 @@ import { Indexer } from '../indexer';
 import * as messages from '../messages';
 import type { FileRecord, Segment } from '../root-index';
 import { compileGlobs } from '../workspace/filter';
-import { focusOn, memorySegments, readShares, type Accepts, type RankedSegment } from './focus';
+import { focusOn, memorySegments, readShares, type Accepts, type MemorySegment, type RankedSegment } from './focus';
 import { answerNames, componentsOf, markAnswer, questionIdentifiers, questionPaths } from './identifiers';
 import { missingSentence } from './missing';
 import { chatTurn, readTurn } from './prompt';
@@ -61,6 +61,8 @@ class Answer {
   private nTokens = 0;
   private decodeSeconds = 0;
   /** What is known of the places so far: it stays when the answer is broken off. */
+  /** Segments of candidates, kept while this answer needs them: files may be over the budget, or become so. */
+  private readonly borrowed = new Map<FileRecord, readonly Segment[]>();
   private about: About = { sources: [], uncertain: false, missing: [] };
 
   constructor(
@@ -85,7 +87,7 @@ class Answer {
       if (names.present.length === 0 && names.missing.length > 0) return await this.nowhere(names);
 
       this.phase('focusing');
-      const segments = memorySegments(this.core, this.session.roots, this.accepts);
+      const segments = [...memorySegments(this.core, this.session.roots, this.accepts), ...this.borrowedSegments()];
       const turn = readTurn(this.core.model, this.core.tokenizer, { question, history: this.params.history ?? [] });
       const ranked = await readShares(this.core, segments, turn, 'prefill', this.signal);
       this.read = performance.now();
@@ -109,6 +111,8 @@ class Answer {
       const error = toEngineError(thrown);
       if (error.code !== 'cancelled' && !this.signal.aborted) throw error;
       return this.result('cancelled', this.about);
+    } finally {
+      for (const [record, segments] of this.borrowed) record.root.giveBack(segments);
     }
   }
 
@@ -151,15 +155,17 @@ class Answer {
   /** Until the workspace is in, the question decides what is read next. */
   private async readWhatMatters(): Promise<void> {
     const { indexer } = this.core;
-    if (this.params.wait === 'full') {
+    const { wait = defaultWaitSeconds } = this.params;
+    const deadline = wait === 'full' ? Infinity : this.begin + wait * 1000;
+    if (wait === 'full') {
       this.phase('reading');
-      return this.readRest(Infinity);
+      await this.readRest(Infinity);
     }
-    if (indexer.idle) return;
-    const deadline = this.begin + (this.params.wait ?? defaultWaitSeconds) * 1000;
+    if (indexer.idle && !this.session.roots.some((root) => root.hasOverBudget)) return;
     const wanted = await this.matchingSegments(deadline);
     if (wanted.length > 0) this.phase('reading');
     await indexer.readFirst(wanted, deadline, this.signal);
+    if (wait === 'full') return;
     // A small rest is read as well: seconds that make the answer certain.
     const { tokens, total_tokens } = Indexer.total(this.session.roots);
     const restSeconds = (total_tokens - tokens) / indexer.tokensPerSecond;
@@ -179,7 +185,7 @@ class Answer {
   /** Segments that share the question's words and are not in memory, best first. */
   private async matchingSegments(deadline: number): Promise<{ record: FileRecord; segment: Segment }[]> {
     const { search, roots } = this.session;
-    const left = (): number => deadline - performance.now();
+    const left = (): number => Math.min(deadline - performance.now(), 1000 * defaultWaitSeconds);
     const options = { accepts: this.accepts, signal: this.signal };
     const files = await search.rankFiles(this.params.question, { ...options, budgetMs: Math.max(1, left() / 3) });
     const records: FileRecord[] = [];
@@ -189,9 +195,12 @@ class Answer {
       const record = roots.find((r) => r.dir === root)?.records.get(path);
       if (!record) continue;
       await this.core.indexer.prepare(record);
-      if (record.next ?? record.current) records.push(record);
+      const segments = await record.root.borrow(record);
+      if (!segments) continue;
+      this.borrowed.set(record, segments);
+      records.push(record);
     }
-    const segmentsOf = (record: FileRecord): readonly Segment[] => (record.next ?? record.current)?.segments ?? [];
+    const segmentsOf = (record: FileRecord): readonly Segment[] => this.borrowed.get(record) ?? [];
     const best = await search.rankSegments(
       this.params.question,
       records.map((record) => ({
@@ -207,6 +216,19 @@ class Answer {
       const segment = record && segmentsOf(record)[segmentIndex];
       return record && segment && this.core.memory.handleOf(segment.key) === undefined ? [{ record, segment }] : [];
     });
+  }
+
+  /** Of files over the budget, which are not in memory for anybody else. */
+  private borrowedSegments(): MemorySegment[] {
+    const list: MemorySegment[] = [];
+    for (const [record, segments] of this.borrowed) {
+      if (!record.overBudget) continue;
+      for (const segment of segments) {
+        const handle = this.core.memory.handleOf(segment.key);
+        if (handle !== undefined) list.push({ record, segment, handle });
+      }
+    }
+    return list;
   }
 
   // ---- answering ----------------------------------------------------------------------------------------------------------

@@ -120,6 +120,18 @@ describe('a huge tree', { concurrency: 1 }, () => {
       assert.ok(answer.coverage.total_files > 20_000 && answer.coverage.files < 20_000 && answer.coverage.estimated);
     }));
 
+  test('a file over the budget answers the question about it, and is no member', () =>
+    withCase(embeddedModel, async (c) => {
+      c.writeMany(40);
+      c.write({ 'z/target.ts': needle });
+      const budget = ['--max-tokens', '300'];
+      const answer = await c.ask('Where is HAYSTACK_PROBE defined?', ...budget, '--wait', '10');
+      assert.equal(answer.sources[0]?.path, 'z/target.ts', JSON.stringify(answer));
+      const { tokens, total_tokens } = { ...answer.coverage, ...(await c.ingest(...budget)) };
+      assert.ok(tokens <= 300 && total_tokens > 0, `${tokens} of at most 300 tokens`);
+      assert.equal(statesOf(await c.coverage(...budget))['z/target.ts'], 'over_budget');
+    }));
+
   test('killed at a tenth: what was read counts as reused', () =>
     withCase(tinyModel, async (c) => {
       c.writeMany(1200, 200);

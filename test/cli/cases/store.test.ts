@@ -22,7 +22,7 @@ const contentOf = (c: Case): string[] => segmentFiles(c).map((file) => `${path.b
 
 const digest = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex').slice(0, 16);
 
-describe('one store', { concurrency: 3 }, () => {
+describe('one store', { concurrency: 5 }, () => {
   test('two ingests at once, then five', () =>
     withCase(tinyModel, (alone) =>
       withCase(tinyModel, async (c) => {

@@ -17,7 +17,7 @@ const encodedSince = (watch: Running, first = 1): number => updates(watch).slice
 
 const userNamespaces = spawnSync('unshare', ['-Ur', 'true']).status === 0;
 
-describe('a watch', { concurrency: 4 }, () => {
+describe('a watch', { concurrency: 6 }, () => {
   test('rests when nothing happens: under one per cent of a core, all processes together', () =>
     withCase(tinyModel, async (c) => {
       c.writeMany(300);
