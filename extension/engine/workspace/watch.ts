@@ -247,6 +247,9 @@ class RootWatcher implements RootWatch {
 
   private async flush(): Promise<void> {
     if (this.pending.size === 0 && !this.pendingAll) return;
+    // Where the root itself has gone its files are unavailable, not removed: all of it is looked at when it is back.
+    await this.lookAtRoot(false);
+    if (this.closed || this.rootState === 'gone') return;
     const paths = this.pendingAll ? [] : [...this.pending];
     this.pending = new Set();
     this.pendingAll = false;
