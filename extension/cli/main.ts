@@ -13,6 +13,12 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 Results go to standard output, progress to standard error; with --json the result, or
 {"error":{"code","message"}}, is one JSON document.`;
 
+// Whoever reads us may stop reading (`sala … | head`): then there is nobody left to tell.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit(exitCodes.done);
+});
+
 const program = new Command('sala')
   .description('Asks a model that has read your repository. Everything runs on this machine, offline.')
   .version(version)
