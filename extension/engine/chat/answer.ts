@@ -76,6 +76,9 @@ class Answer {
       (params.roots === undefined || params.roots.includes(root)) && (inScope === undefined || inScope(path) !== undefined);
   }
 
+  /** Addresses of the segments that this answer may read. */
+  private held: readonly string[] = [];
+
   async run(): Promise<messages.AskResult> {
     const { question } = this.params;
     try {
@@ -88,6 +91,9 @@ class Answer {
 
       this.phase('focusing');
       const segments = [...memorySegments(this.core, this.session.roots, this.accepts), ...this.borrowedSegments()];
+      // A file may change meanwhile: what this answer reads stays in memory until it is done.
+      this.held = segments.map(({ segment }) => segment.key);
+      this.core.memory.retain(this.held);
       const turn = readTurn(this.core.model, this.core.tokenizer, { question, history: this.params.history ?? [] });
       const ranked = await readShares(this.core, segments, turn, 'prefill', this.signal);
       this.read = performance.now();
@@ -112,6 +118,7 @@ class Answer {
       if (error.code !== 'cancelled' && !this.signal.aborted) throw error;
       return this.result('cancelled', this.about);
     } finally {
+      this.core.memory.release(this.held);
       for (const [record, segments] of this.borrowed) record.root.giveBack(segments);
     }
   }
