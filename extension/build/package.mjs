@@ -93,32 +93,17 @@ function checkLoads(/** @type {string} */ addon) {
 
 /** The embedded model, without copying it: hard links where the file system has them. */
 async function linkModel(/** @type {string} */ models) {
-  const { dir, name } = await findModel();
+  const from = path.join(root, 'models');
+  const entries = await readdir(from, { withFileTypes: true });
+  const name = entries.find((entry) => entry.isDirectory())?.name;
+  if (!name) throw new Error(`expected a model folder in ${from}, found none`);
+  const dir = path.join(from, name);
   const folder = path.join(models, name);
   await mkdir(folder, { recursive: true });
   for (const file of await readdir(dir)) {
     const [from, to] = [path.join(dir, file), path.join(folder, file)];
     await link(from, to).catch(() => copyFile(from, to));
   }
-}
-
-/**
- * The one folder in models/; until all parts of its weights are there, the one in shared/models beside the clone.
- * @returns {Promise<{ dir: string, name: string }>}
- */
-async function findModel() {
-  for (const models of [path.join(root, 'models'), path.join(root, '..', 'shared', 'models')]) {
-    const entries = await readdir(models, { withFileTypes: true }).catch(() => []);
-    const name = entries.find((entry) => entry.isDirectory())?.name;
-    if (!name) continue;
-    const dir = path.join(models, name);
-    const index = JSON.parse(await readFile(path.join(dir, 'model.safetensors.index.json'), 'utf8'));
-    const parts = [...new Set(Object.values(index.weight_map))].map(String);
-    const there = await readdir(dir);
-    if (parts.every((part) => there.includes(part))) return { dir, name };
-    say(`model: ${dir} lacks ${parts.filter((part) => !there.includes(part)).join(', ')}`);
-  }
-  throw new Error(`expected a whole model in ${path.join(root, 'models')}, found none`);
 }
 
 /** Licences of the npm packages that went into the bundles or lie beside them, as they ask for. */

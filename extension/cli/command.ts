@@ -63,7 +63,7 @@ export async function withEngine<T>(
   const workspace = roots(options);
   const clientOptions: EngineClientOptions = {
     dist: assetPath(),
-    args: engineArgs(await modelDir(options, output), options),
+    args: engineArgs(await modelDir(options), options),
     client: 'cli',
     version,
     log: (line) => {

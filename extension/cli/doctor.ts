@@ -58,7 +58,7 @@ export async function doctor(frame: Frame<DoctorOptions>): Promise<void> {
   await check('processor', describeProcessor);
   await check('gpu', () => 'not supported yet; the processor does the work');
   await check('model', async () => {
-    model = await modelDir(options, output);
+    model = await modelDir(options);
     return checkModel(model);
   });
   await check('memory', () => checkMemory(model));

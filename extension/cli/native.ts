@@ -24,7 +24,7 @@ export interface ModelDefaults {
 /** Loads the model for `work` and frees it afterwards. */
 export async function withNative<T>(frame: Frame, work: (engine: NativeEngine, defaults: ModelDefaults) => Promise<T>): Promise<T> {
   const { options, output } = frame;
-  const dir = await modelDir(options, output);
+  const dir = await modelDir(options);
   const addon = loadAddon();
   output.progress('loading the model');
   const engine = await addon.load({

@@ -9,7 +9,6 @@ import { EngineError } from '../engine/errors';
 import type { EngineSettings, Root } from '../engine/messages';
 import { findModel } from '../engine/model-folder';
 import { formatEngineArgs, parseSize } from '../engine/options';
-import type { Output } from './output';
 
 export interface CommonOptions {
   readonly model?: string;
@@ -62,8 +61,8 @@ function bytes(text: string): number {
 }
 
 /** Absolute folder of the model that the command is about. */
-export async function modelDir(options: CommonOptions, output: Output): Promise<string> {
-  return options.model === undefined ? findModel((line) => output.note(line)) : path.resolve(options.model);
+export async function modelDir(options: CommonOptions): Promise<string> {
+  return options.model === undefined ? findModel() : path.resolve(options.model);
 }
 
 /** Command line of an engine process that fits the options; see engine/options.ts. */

@@ -186,7 +186,7 @@ export class EngineClient {
 
   private async connectOnce(): Promise<Live> {
     const parsed = parseEngineArgs(this.options.args ?? []);
-    const model = parsed.model ?? (await findModel(this.options.log));
+    const model = parsed.model ?? (await findModel());
     const name = endpointName(parsed.activations);
     for (const store of await lookUpStoreFolders(model, parsed.store)) {
       const socket = endpointPath(store, name);

@@ -58,7 +58,7 @@ export class Core implements EngineCore {
   }
 
   static async load(options: CoreOptions): Promise<Core> {
-    const dir = options.modelDir ?? (await findModel((line) => options.onProgress(line)));
+    const dir = options.modelDir ?? (await findModel());
     const model = await readModelFolder(dir);
     const tokenizer = new Tokenizer(model);
     const addon = loadAddon();

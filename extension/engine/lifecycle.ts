@@ -41,7 +41,7 @@ export async function runEngine(argv: readonly string[], loadCore: LoadCore): Pr
   try {
     const options = parseEngineArgs(argv);
     launcher.attach(options.reportFd);
-    const model = options.model ?? (await findModel((line) => launcher.tell({ progress: line })));
+    const model = options.model ?? (await findModel());
     launcher.tell({ progress: 'looking at the model' });
     const store = await openStoreFolder(model, options.store);
     const name = endpointName(options.activations);

@@ -139,26 +139,20 @@ async function identityOf(
 }
 
 /**
- * Folder of the embedded model: the only one in `models/` beside `dist/`. Where parts of it are not there, the folder of the
- * same name in `shared/models` beside the repository serves, and `report` is told so (until the weights are all in the
- * repository). Throws `model_not_found`, naming what is missing.
+ * Folder of the embedded model: the only one in `models/` beside `dist/`. Throws `model_not_found`, naming what is missing.
  */
-export async function findModel(report: (line: string) => void): Promise<string> {
+export async function findModel(): Promise<string> {
   const models = assetPath('..', 'models');
-  const shared = assetPath('..', '..', 'shared', 'models');
-  const name = (await onlyFolder(models)) ?? (await onlyFolder(shared));
+  const name = await onlyFolder(models);
   if (name === undefined) {
     throw new EngineError('model_not_found', `expected one model folder in ${models}, found none or several`);
   }
   const dir = path.join(models, name);
   const missing = await missingParts(dir);
-  if (missing.length === 0) return dir;
-  const substitute = path.join(shared, name);
-  if ((await missingParts(substitute)).length > 0) {
+  if (missing.length > 0) {
     throw new EngineError('model_not_found', `expected the whole model in ${dir}, missing: ${missing.join(', ')}`);
   }
-  report(`model: ${dir} lacks ${missing.join(', ')}; using ${substitute}`);
-  return substitute;
+  return dir;
 }
 
 // ---- sala.json ------------------------------------------------------------------------------------------------------

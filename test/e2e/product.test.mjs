@@ -4,7 +4,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { cp, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -30,20 +30,10 @@ const browser = await launchBrowser();
 let window;
 const checks = new Checks(async (n) => window?.screenshot(`product-failed-${n}`).catch(() => {}));
 
-/**
- * The VSIX's own model, unless SALA_E2E_MODEL names another. TODO when all parts of the weights are in `models/`: drop the
- * fallback on the folder beside the clone.
- */
+/** The VSIX's own model, unless SALA_E2E_MODEL names another folder. */
 function modelSetting() {
-  const name = 'sala-coder-0.5b';
-  const own = path.join(root, 'models', name);
-  const index = JSON.parse(readFileSync(path.join(own, 'model.safetensors.index.json'), 'utf8'));
-  const missing = [...new Set(Object.values(index.weight_map))].filter((part) => !existsSync(path.join(own, part)));
-  const fallback = missing.length > 0 ? path.resolve(root, '../shared/models', name) : undefined;
-  const folder = process.env['SALA_E2E_MODEL'] ?? fallback;
-  if (folder === undefined) return {};
-  console.log(`the model in ${folder} is used${missing.length > 0 ? `; models/${name} lacks ${missing.join(', ')}` : ''}`);
-  return { 'sala.model.folder': folder };
+  const folder = process.env['SALA_E2E_MODEL'];
+  return folder === undefined ? {} : { 'sala.model.folder': folder };
 }
 
 /** Process ids of the engines that this server's extension started. */

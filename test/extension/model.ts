@@ -21,7 +21,7 @@ export interface GoldenRun {
 let loaded: Promise<{ folder: ModelFolder; tokenizer: Tokenizer }> | undefined;
 
 export function embeddedModel(): Promise<{ folder: ModelFolder; tokenizer: Tokenizer }> {
-  loaded ??= findModel(() => {})
+  loaded ??= findModel()
     .then(readModelFolder)
     .then((folder) => ({ folder, tokenizer: new Tokenizer(folder) }));
   return loaded;

@@ -251,13 +251,7 @@ TEST_CASE("golden: reading and focus") { check_composed("u-focus"); }
 
 // The real weights. Greedy ids must not part with fp32 activations; with int8 ones they may where a token leads by little.
 TEST_CASE("golden: the embedded model answers") {
-  const std::string root = std::string(SALA_TEST_DIR) + "/../";
-  std::string model = root + "models/sala-coder-0.5b";
-  // Temporary: the last parts of the weights have not landed yet.
-  if (!is_regular_file(model + "/model-00005-of-00005.safetensors")) {
-    model = root + "../shared/models/sala-coder-0.5b";
-    MESSAGE("embedded model: parts are missing in models/, taken from ", model);
-  }
+  const std::string model = std::string(SALA_TEST_DIR) + "/../models/sala-coder-0.5b";
   const json cases = load_json(kGolden + "r-embedded-model/expected.json");
   auto engine = load(model, best_backend().name);
   const std::vector<int32_t> prefix = cases["runs"][0]["prefix"];
