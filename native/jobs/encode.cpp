@@ -29,7 +29,7 @@ Aligned<uint8_t> segment_image(const Model& model, const Sequence& sequence, int
   for (int layer = 0; layer < layout.n_sparse_layers; ++layer) {
     const OwnKv& own = sequence.kv(layer);
     if (layout.n_windows > 0) {
-      // Pooled from unrounded keys; the last windows are the mean of the tokens that they have.
+      // The segment's compressed keys: pooled from unrounded keys; the last windows are the mean of the tokens that they have.
       const SparseConfig& sparse = *model.config.sparse_config;
       model.ops.compress_keys({.k = own.k.data() + size_t(n_prefix) * d, .head_stride = int64_t(sequence.capacity()) * d, .n_rows = n,
                                .n_kv_heads = layout.n_kv_heads, .head_dim = d, .kernel = sparse.kernel_size, .stride = sparse.kernel_stride,
@@ -85,8 +85,8 @@ void EncodeJob::start_pass() {
     }
     if (n_rows > 0 && n_rows + n > kPassTokens) break;
     // Twice the same segment in one pass: the second one is found when the pass is done.
-    bool damaged = false;
-    const int known = engine_.segments_->open(segment.key, damaged);
+    std::optional<ErrorCode> refused;
+    const int known = engine_.segments_->open(segment.key, refused);
     const bool in_pass = std::any_of(in_pass_.begin(), in_pass_.end(), [&](int i) { return segments_[i].key == segment.key; });
     if (known >= 0) {
       result_.handles[next_] = known;

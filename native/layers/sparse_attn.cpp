@@ -24,7 +24,7 @@ void append_rows(const float* rows, int n, int n_heads, int d, float* own, int c
 // Windows that lie wholly within n tokens.
 int n_complete_windows(int n, int kernel, int stride) { return n < kernel ? 0 : (n - kernel) / stride + 1; }
 
-// Pools the windows that became complete between n_past and n tokens.
+// Compressed keys of a sparse layer: the pooled (mean) keys of the windows that became complete between n_past and n tokens.
 void extend_compressed(const Model& model, const float* k, const Sequence& sequence, int n_past, int n, int kernel, int stride,
                        float* out, int out_capacity) {
   const ModelConfig& config = model.config;
