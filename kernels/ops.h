@@ -174,7 +174,8 @@ struct SparseAttnArgs {
   int n_tokens, n_heads, n_kv_heads, head_dim;
 };
 
-// Pooled keys of a sparse layer: out[g, j] = mean of rows stride·j … min(stride·j + kernel, n_rows) − 1 of head g, for windows first_window … + n_windows.
+// Pooled keys of a sparse layer: out[g, j] = mean of rows stride·j … min(stride·j + kernel, n_rows) − 1 of head g, for windows
+// first_window … + n_windows.
 struct CompressKeysArgs {
   const float* k;       // row i of head g at g * head_stride + i * head_dim
   int64_t head_stride;
