@@ -90,7 +90,8 @@ export type ToHost =
   | { readonly type: 'ask'; readonly question: string }
   | { readonly type: 'stop'; readonly turn: number }
   | { readonly type: 'retry'; readonly turn: number }
-  | { readonly type: 'reveal'; readonly source: Source }
+  /** Opens the place; of several that a link may mean, the user chooses. */
+  | { readonly type: 'reveal'; readonly sources: readonly Source[] }
   | { readonly type: 'open_link'; readonly href: string }
   | { readonly type: 'copy'; readonly text: string }
   | { readonly type: 'insert'; readonly text: string }

@@ -40,7 +40,7 @@ const turns = new TurnsView(
       turns.follow();
       post({ type: 'retry', turn });
     },
-    reveal: (source) => post({ type: 'reveal', source }),
+    reveal: (sources) => post({ type: 'reveal', sources }),
     openLink: (href) => post({ type: 'open_link', href }),
   },
   welcome,

@@ -4,13 +4,15 @@
 import { readFileSync } from 'node:fs';
 import * as messages from '../engine/messages';
 import { EngineError } from '../engine/errors';
+import { isNotebook } from '../engine/workspace/classify';
+import { notebookText } from '../engine/workspace/notebook';
 import { withEngine, type Frame } from './command';
 import { absolutePath, withinRoots } from './options';
 import { UsageError } from './output';
 
 export async function complete(frame: Frame, place: string): Promise<void> {
   const { file, line, column } = parsePlace(place);
-  const text = readText(file);
+  const text = textOf(file);
   const offset = offsetAt(text, line, column);
   await withEngine(frame, { watch: 'none', ingest: false }, async (client, _, roots) => {
     const within = withinRoots(file, roots);
@@ -31,6 +33,12 @@ export function parsePlace(place: string): { file: string; line: number; column:
   const match = /^(.+):([1-9]\d{0,8}):([1-9]\d{0,8})$/.exec(place);
   if (!match) throw new UsageError(`expected FILE:LINE:COLUMN, each counted from 1, found ${place}`);
   return { file: match[1]!, line: Number(match[2]), column: Number(match[3]) };
+}
+
+/** A notebook's lines are those of its cells' text, as in sources. */
+function textOf(file: string): string {
+  const text = readText(file);
+  return isNotebook(file) ? (notebookText(text)?.text ?? text) : text;
 }
 
 /** As an editor has it: UTF-8, without its byte order mark. */

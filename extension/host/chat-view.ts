@@ -52,7 +52,7 @@ export class ChatView implements vscode.WebviewViewProvider, vscode.Disposable {
       ask: ({ question }) => this.ask(question, this.#attachment),
       stop: ({ turn }) => this.stop(turn),
       retry: ({ turn }) => this.#retry(turn),
-      reveal: ({ source }) => void reveal(source),
+      reveal: ({ sources }) => void reveal(sources),
       open_link: ({ href }) => void vscode.env.openExternal(vscode.Uri.parse(href, true)),
       copy: ({ text }) => void vscode.env.clipboard.writeText(text),
       insert: ({ text }) => void this.#insert(text),

@@ -12,8 +12,8 @@ export interface PolicyDocument {
   readonly readOnly: boolean;
 }
 
-/** Files and what will become files. */
-const offeredSchemes = ['file', 'untitled'];
+/** Files, what will become files, and the cells of notebooks. */
+const offeredSchemes = ['file', 'untitled', 'vscode-notebook-cell'];
 /** Off unless named: a model trained on code has nothing to say there. */
 const offByDefault = ['git-commit', 'git-rebase', 'scminput', 'search-result', 'log', 'Log', 'code-text-binary'];
 const messageFiles = ['COMMIT_EDITMSG', 'MERGE_MSG', 'TAG_EDITMSG', 'EDIT_DESCRIPTION', 'git-rebase-todo'];

@@ -6,9 +6,11 @@ import * as vscode from 'vscode';
 import { CompletionCache, type Offer } from '../engine/completion/cache';
 import { toEngineError } from '../engine/errors';
 import * as messages from '../engine/messages';
+import { withinCell } from '../engine/workspace/notebook';
 import type { Log } from '../log';
 import { offReason } from './completion-policy';
-import { locate } from './locate';
+import { fileUriOf, locate } from './locate';
+import { cellOf, textAround } from './notebook-cells';
 import type { Session } from './session';
 
 /** Keys of a fast typist come closer than this. */
@@ -21,6 +23,14 @@ interface Edit {
   readonly version: number;
   readonly offset: number;
   readonly typed: boolean;
+}
+
+type Replacement = Pick<messages.CompleteResult, 'completion' | 'start' | 'end'>;
+
+interface Asked {
+  readonly params: messages.CompleteParams;
+  /** The engine's answer, in offsets of the editor's document. */
+  readonly own: (result: Replacement) => Replacement;
 }
 
 export class Completions implements vscode.InlineCompletionItemProvider, vscode.Disposable {
@@ -103,8 +113,9 @@ export class Completions implements vscode.InlineCompletionItemProvider, vscode.
 
     const { version } = document;
     try {
-      const params = { ...this.#params(document, offset, explicit), ...(listed === undefined ? {} : { selected: listed }) };
-      const result = await this.session.request(messages.complete, params, abort.signal);
+      const { params, own } = this.#asked(document, offset, explicit, listed);
+      const answered = await this.session.request(messages.complete, params, abort.signal);
+      const result = own(answered);
       const inTime = !abort.signal.aborted && document.version === version && vscode.window.activeTextEditor?.document === document;
       if (!inTime || result.completion.trim() === '') return [];
       const offer = { start: result.start, text: result.completion };
@@ -143,18 +154,30 @@ export class Completions implements vscode.InlineCompletionItemProvider, vscode.
     return [new vscode.InlineCompletionItem(text, new vscode.Range(selected.range.start, range.end))];
   }
 
-  #params(document: vscode.TextDocument, offset: number, explicit: boolean): messages.CompleteParams {
-    const location = locate(document.uri);
+  /**
+   * What the engine is asked for a place in a document, and how its answer is led back to that document: a cell is asked for within
+   * its notebook, in the cell's language, and what would go on in the next cell ends where that begins.
+   */
+  #asked(document: vscode.TextDocument, offset: number, explicit: boolean, listed?: { text: string; offset: number }): Asked {
+    const uri = fileUriOf(document);
+    const location = locate(uri);
+    const cell = cellOf(document);
+    const around = cell === null ? { text: document.getText(), start: 0, mark: null } : textAround(cell);
     const options = vscode.window.visibleTextEditors.find((editor) => editor.document === document)?.options;
-    return {
+    const params: messages.CompleteParams = {
       root: location?.root ?? null,
-      path: location?.path ?? document.uri.path.replace(/^.*\//, ''),
+      path: location?.path ?? uri.path.replace(/^.*\//, ''),
       languageId: document.languageId,
-      text: document.getText(),
-      offset,
+      text: around.text,
+      offset: around.start + offset,
+      ...(listed === undefined ? {} : { selected: { ...listed, offset: around.start + listed.offset } }),
       ...(typeof options?.insertSpaces === 'boolean' ? { insertSpaces: options.insertSpaces } : {}),
       ...(typeof options?.tabSize === 'number' ? { tabSize: options.tabSize } : {}),
       trigger: explicit ? 'explicit' : 'automatic',
+    };
+    return {
+      params,
+      own: ({ completion, start, end }) => ({ completion: around.mark === null ? completion : withinCell(completion, around.mark), start: start - around.start, end: end - around.start }),
     };
   }
 
@@ -198,12 +221,12 @@ export class Completions implements vscode.InlineCompletionItemProvider, vscode.
     const place = `${document.uri.toString()}:${line}`;
     if (document.isClosed || place === this.#lastPlace || this.offReasonOf(document) !== null) return;
     this.#lastPlace = place;
-    this.session.notify(messages.place, this.#params(document, Math.min(offset, document.getText().length), false));
+    this.session.notify(messages.place, this.#asked(document, Math.min(offset, document.getText().length), false).params);
   }
 
   /** Left out by the user's own rules, or a secret: not read for this completion either. */
   #isExcluded(document: vscode.TextDocument): Promise<boolean> {
-    const location = locate(document.uri);
+    const location = locate(fileUriOf(document));
     if (location === null) return Promise.resolve(false);
     const key = `${location.root}/${location.path}`;
     let excluded = this.#excluded.get(key);
@@ -222,8 +245,9 @@ export class Completions implements vscode.InlineCompletionItemProvider, vscode.
   }
 
   async #learnReadOnly(document: vscode.TextDocument): Promise<void> {
-    if (document.uri.scheme !== 'file') return;
-    const readOnly = await Promise.resolve(vscode.workspace.fs.stat(document.uri)).then(
+    const uri = fileUriOf(document);
+    if (uri.scheme !== 'file') return;
+    const readOnly = await Promise.resolve(vscode.workspace.fs.stat(uri)).then(
       (stat) => ((stat.permissions ?? 0) & vscode.FilePermission.Readonly) !== 0,
       () => false,
     );

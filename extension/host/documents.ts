@@ -3,7 +3,8 @@
 
 import * as vscode from 'vscode';
 import * as messages from '../engine/messages';
-import { locate, roots } from './locate';
+import { fileUriOf, locate, roots } from './locate';
+import { fileTextOf } from './notebook-cells';
 import type { Session } from './session';
 
 const changes_ms = 150;
@@ -35,6 +36,10 @@ export class Documents implements vscode.Disposable {
       vscode.workspace.onDidChangeTextDocument((event) => this.#edited(event)),
       vscode.workspace.onDidSaveTextDocument((document) => this.#settled(document)),
       vscode.workspace.onDidCloseTextDocument((document) => this.#settled(document)),
+      // Typing in a cell, moving one, running one: what counts of it is seen in the text of all.
+      vscode.workspace.onDidChangeNotebookDocument(({ notebook }) => this.#changedSoon(notebook.uri, () => notebook.isDirty && !notebook.isClosed, () => fileTextOf(notebook))),
+      vscode.workspace.onDidSaveNotebookDocument((notebook) => this.#settled(notebook)),
+      vscode.workspace.onDidCloseNotebookDocument((notebook) => this.#settled(notebook)),
       vscode.window.onDidChangeActiveTextEditor((editor) => this.#shown(editor)),
       vscode.window.tabGroups.onDidChangeTabs(() => this.#sendRecentSoon()),
       // Network drives send no events; whoever comes back to the window expects it to be right.
@@ -43,7 +48,8 @@ export class Documents implements vscode.Disposable {
         this.#unfocused = !focused;
       }),
     ];
-    for (const document of vscode.workspace.textDocuments) if (document.isDirty) this.#sendDocument(document);
+    for (const document of vscode.workspace.textDocuments) if (document.isDirty) this.#send(document.uri, document.getText());
+    for (const notebook of vscode.workspace.notebookDocuments) if (notebook.isDirty) this.#send(notebook.uri, fileTextOf(notebook));
     this.#shown(vscode.window.activeTextEditor);
   }
 
@@ -82,31 +88,38 @@ export class Documents implements vscode.Disposable {
       this.#lastTyping = now;
       this.#session.notify0(messages.typing);
     }
-    if (locate(document.uri) === null) return;
-    const file = document.uri.fsPath;
+    this.#changedSoon(document.uri, () => document.isDirty && !document.isClosed, () => document.getText());
+  }
+
+  /** The unsaved text of a file, once nothing was typed for a moment; a cell's own text is that of no file. */
+  #changedSoon(uri: vscode.Uri, isUnsaved: () => boolean, text: () => string): void {
+    if (locate(uri) === null) return;
+    const file = uri.fsPath;
     clearTimeout(this.#documentTimers.get(file));
     this.#documentTimers.set(file, setTimeout(() => {
       this.#documentTimers.delete(file);
-      if (document.isDirty && !document.isClosed) this.#sendDocument(document);
+      if (isUnsaved()) this.#send(uri, text());
     }, document_ms));
   }
 
   /** What is on disk counts again. */
-  #settled(document: vscode.TextDocument): void {
-    if (locate(document.uri) === null) return;
-    const file = document.uri.fsPath;
+  #settled({ uri }: { readonly uri: vscode.Uri }): void {
+    if (locate(uri) === null) return;
+    const file = uri.fsPath;
     clearTimeout(this.#documentTimers.get(file));
     this.#documentTimers.delete(file);
     this.#session.notify(messages.document, { path: file, text: null });
   }
 
-  #sendDocument(document: vscode.TextDocument): void {
-    if (locate(document.uri) !== null) this.#session.notify(messages.document, { path: document.uri.fsPath, text: document.getText() });
+  #send(uri: vscode.Uri, text: string): void {
+    if (locate(uri) !== null) this.#session.notify(messages.document, { path: uri.fsPath, text });
   }
 
   #shown(editor: vscode.TextEditor | undefined): void {
-    if (editor === undefined || locate(editor.document.uri) === null) return;
-    const file = editor.document.uri.fsPath;
+    if (editor === undefined) return;
+    const uri = fileUriOf(editor.document);
+    if (locate(uri) === null) return;
+    const file = uri.fsPath;
     this.#recent = [file, ...this.#recent.filter((other) => other !== file)].slice(0, maxRecent);
     this.#sendRecentSoon();
   }
@@ -116,7 +129,8 @@ export class Documents implements vscode.Disposable {
       this.#recentTimer = undefined;
       const open = vscode.window.tabGroups.all
         .flatMap((group) => group.tabs)
-        .flatMap(({ input }) => (input instanceof vscode.TabInputText && input.uri.scheme === 'file' ? [input.uri.fsPath] : []));
+        .flatMap(({ input }) => (input instanceof vscode.TabInputText || input instanceof vscode.TabInputNotebook ? [input.uri] : []))
+        .flatMap((uri) => (uri.scheme === 'file' ? [uri.fsPath] : []));
       this.#session.notify(messages.recentFiles, { paths: [...new Set([...this.#recent, ...open])].slice(0, maxRecent) });
     }, recent_ms);
   }

@@ -28,8 +28,8 @@ export function parseToHost(value: unknown): ToHost | null {
       return action === undefined ? null : { type: 'action', action };
     }
     case 'reveal': {
-      const source = parseSource(value['source']);
-      return source === null ? null : { type: 'reveal', source };
+      const sources = parseSources(value['sources']);
+      return sources === null ? null : { type: 'reveal', sources };
     }
     case 'draft': {
       const draft = parseDraft(value['draft']);
@@ -38,6 +38,13 @@ export function parseToHost(value: unknown): ToHost | null {
     default:
       return null;
   }
+}
+
+/** At least one, and all of them sound. */
+function parseSources(value: unknown): readonly Source[] | null {
+  if (!Array.isArray(value) || value.length === 0) return null;
+  const sources = value.map(parseSource);
+  return sources.every((source) => source !== null) ? sources : null;
 }
 
 function parseSource(value: unknown): Source | null {

@@ -292,9 +292,14 @@ export class Window {
     return this.page.locator('#status\\.editor\\.selection').innerText();
   }
 
+  /** The cell of a notebook that has the focus. */
+  cellEditor() {
+    return this.page.locator('.notebook-editor .monaco-editor.focused');
+  }
+
   /** The visible lines, without ghost text. */
-  text() {
-    return this.editor().evaluate((root) =>
+  text(editor = this.editor()) {
+    return editor.evaluate((root) =>
       [...root.querySelectorAll('.lines-content > .view-lines > .view-line')]
         .sort((a, b) => parseFloat(a.style.top) - parseFloat(b.style.top))
         .map((line) => {
@@ -306,8 +311,8 @@ export class Window {
     );
   }
 
-  ghostText() {
-    return this.editor().evaluate((root) => {
+  ghostText(editor = this.editor()) {
+    return editor.evaluate((root) => {
       const clean = (element) => element.textContent.replace(/\u00a0/g, ' ').replace(/\u200b/g, '');
       const first = [...root.querySelectorAll('.view-line [class*="ghost-text-decoration"]')].map(clean).join('');
       const rest = [...root.querySelectorAll('.suggest-preview-text .view-line, .view-zones .ghost-text .view-line')].map(clean);
@@ -315,9 +320,9 @@ export class Window {
     });
   }
 
-  ghostTextBecomes(expected, timeout_ms = 15_000) {
+  ghostTextBecomes(expected, timeout_ms = 15_000, editor = this.editor()) {
     return poll(`ghost text ${expected}`, async () => {
-      const text = await this.ghostText();
+      const text = await this.ghostText(editor);
       return (expected instanceof RegExp ? expected.test(text) : text === expected) ? text || ' ' : null;
     }, timeout_ms);
   }
@@ -360,6 +365,12 @@ export class Checks {
 
   say(text) {
     console.log(`${((Date.now() - this.#began) / 1000).toFixed(1).padStart(6)} s  ${text}`);
+  }
+
+  /** Cases that share a window: alone with SALA_E2E_GROUP, as a case is with SALA_E2E_ONLY. */
+  async group(title, body) {
+    const only = process.env['SALA_E2E_GROUP'];
+    if (only === undefined || title.includes(only)) await body();
   }
 
   async check(title, body) {

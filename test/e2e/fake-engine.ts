@@ -8,6 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { EngineError, isErrorCode } from '../../extension/engine/errors';
 import { runEngine } from '../../extension/engine/lifecycle';
 import * as messages from '../../extension/engine/messages';
+import { notebookText } from '../../extension/engine/workspace/notebook';
 import type { ClientSession, EngineCore, SessionClient } from '../../extension/engine/session';
 
 interface Control {
@@ -19,6 +20,9 @@ interface Control {
   /** `load`: the model cannot be loaded. */
   readonly fail: null | 'load';
 }
+
+/** So much of a document around the cursor is written down. */
+const shownText = 400;
 
 const dir = process.env['SALA_FAKE_DIR'] ?? '';
 const defaults: Control = { completeDelay_ms: 20, tokenDelay_ms: 15, filesPerSecond: 1000, fail: null };
@@ -119,7 +123,8 @@ class FakeSession implements ClientSession {
   }
 
   async complete(params: messages.CompleteParams, signal: AbortSignal): Promise<messages.CompleteResult> {
-    note('complete', { ...params, text: undefined, line: params.text.slice(0, params.offset).split('\n').at(-1) });
+    const [before, after] = [params.text.slice(0, params.offset), params.text.slice(params.offset)];
+    note('complete', { ...params, text: undefined, line: before.split('\n').at(-1), before: before.slice(-shownText), after: after.slice(0, shownText) });
     await pause(control().completeDelay_ms, signal);
     if (signal.aborted) throw new EngineError('cancelled', 'complete was cancelled');
     const { completion, start } = completionAt(params);
@@ -222,7 +227,7 @@ class FakeSession implements ClientSession {
     const found: messages.Source[] = [];
     for (const file of this.files.values()) {
       if (file.state === 'excluded') continue;
-      const lines = readFileSync(path.join(file.root, file.path), 'utf8').split('\n');
+      const lines = linesOf(file);
       for (const name of names) {
         const line = lines.findLastIndex((text) => text.includes(name) && !/^\s*(import|#include|\/\*|\*|\/\/|-)/.test(text));
         if (line === -1) continue;
@@ -236,11 +241,11 @@ class FakeSession implements ClientSession {
 
   private marks(answer: string, sources: readonly messages.Source[]): messages.AnswerMark[] {
     const marks: messages.AnswerMark[] = [];
-    for (const match of answer.matchAll(/[\w/]+\.(?:c|ts|py|go|md)\b/g)) {
-      const source = sources.find((s) => s.path.endsWith(match[0]));
+    for (const match of answer.matchAll(/[\w/-]+\.(?:c|ts|py|go|md|ipynb)\b/g)) {
+      const meant = sources.filter((s) => `/${s.path}`.endsWith(`/${match[0]}`));
       const range = { start: match.index, end: match.index + match[0].length };
-      if (source !== undefined) marks.push({ ...range, kind: 'link', source });
-      else marks.push({ ...range, kind: 'unknown' });
+      for (const source of meant) marks.push({ ...range, kind: 'link', source });
+      if (meant.length === 0) marks.push({ ...range, kind: 'unknown' });
     }
     return marks;
   }
@@ -259,7 +264,8 @@ function answerTo({ question, attachment, history }: messages.AskParams, sources
   if (history !== undefined && history.length > 0 && question.startsWith('and')) return `After ${history.length} earlier turns: the same file.`;
   const [first] = sources;
   if (first === undefined) return 'I do not know; nothing in this workspace looks like it.';
-  const lines = readFileSync(path.join(first.root, first.path), 'utf8').split('\n').slice(first.start_line - 1, first.start_line + 5);
+  if (/bare name/.test(question)) return `It is in \`${path.posix.basename(first.path)}\`.`;
+  const lines = linesOf(first).slice(first.start_line - 1, first.start_line + 5);
   const language = { '.c': 'c', '.h': 'c', '.ts': 'ts', '.py': 'python', '.go': 'go' }[path.extname(first.path)] ?? '';
   return [
     `It is defined in \`${first.path}\`, at line ${first.start_line}:`,
@@ -280,6 +286,8 @@ function completionAt({ text, offset, selected }: messages.CompleteParams): { co
     [/function greet$/, '(name) {\n  return `hello ${name}`;\n}'],
     [/call\($/, 'alpha(beta, gamma)'],
     [/ret$/, 'urn total'],
+    [/print\(rate_$/, 'zt42'],
+    [/return rate_$/, 'qa17 * n\n\n# %%\nprint("of the next cell")'],
     [/^a =$/, ' first_of_line_one'],
     [/^a = $/, 'first_of_line_one'],
     [/^b = $/, 'second_of_line_two'],
@@ -290,6 +298,12 @@ function completionAt({ text, offset, selected }: messages.CompleteParams): { co
   if (/found\.append\(n\)\n {12}$/.test(before)) return { completion: '    return found', start: offset - 12 };
   if (/^\s+$/.test(line)) return { completion: 'char buffer[64];', start: offset };
   return { completion: '', start: offset };
+}
+
+/** A notebook's are those of its cells, as the engine counts them. */
+function linesOf({ root, path: file }: { readonly root: string; readonly path: string }): string[] {
+  const text = readFileSync(path.join(root, file), 'utf8');
+  return (file.endsWith('.ipynb') ? (notebookText(text)?.text ?? text) : text).split('\n');
 }
 
 function walk(root: string): Omit<messages.FileCoverage, 'root'>[] {

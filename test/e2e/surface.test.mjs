@@ -2,63 +2,20 @@
 // what survives a reload, what a crash looks like. Screenshots go to test/e2e/screenshots. Ends with `N passed, N failed`.
 
 import assert from 'node:assert/strict';
-import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { Checks, delay, installVsix, launchBrowser, makeProfile, poll, setUp, startServer, Window, writeFolderSettings } from './bench.mjs';
-import { packageWithFakeEngine } from './fake-vsix.mjs';
+import { Checks, delay, installVsix, makeProfile, poll, startServer, Window, writeFolderSettings } from './bench.mjs';
+import { answerIn, askIn, openChatIn, startScripted } from './scripted.mjs';
 
-const fixtures = fileURLToPath(new URL('../fixtures/workspace', import.meta.url));
-
-await setUp();
-const scratch = await mkdtemp(path.join(tmpdir(), 'sala-e2e-surface-'));
-const fake = path.join(scratch, 'fake');
-const cache = path.join(scratch, 'cache');
-await mkdir(fake);
-const vsix = await packageWithFakeEngine(path.join(scratch, 'vsix'));
-const settings = { 'workbench.colorTheme': 'Default Dark Modern' };
-const profile = await makeProfile(path.join(scratch, 'profile'), settings);
-await installVsix(profile, vsix);
-const server = await startServer(profile, { env: { SALA_FAKE_DIR: fake, XDG_CACHE_HOME: cache } });
-const browser = await launchBrowser();
+const { scratch, vsix, server, browser, env, requests, control, newWorkspace, stop } = await startScripted('surface');
 /** @type {Window} */
 let window;
 const checks = new Checks(async (n) => window?.screenshot(`failed-${n}`).catch(() => {}));
 checks.say(`server at ${server.origin}`);
 
-/** What the fake engine was told, oldest first. */
-async function requests(type) {
-  const text = await readFile(path.join(fake, 'requests.jsonl'), 'utf8').catch(() => '');
-  return text.split('\n').filter(Boolean).map((line) => JSON.parse(line)).filter((r) => type === undefined || r.type === type);
-}
-
-function control(values) {
-  return writeFile(path.join(fake, 'control.json'), JSON.stringify(values));
-}
-
-async function newWorkspace(name) {
-  const folder = path.join(scratch, name);
-  await cp(fixtures, folder, { recursive: true });
-  return folder;
-}
-
-async function ask(question) {
-  const input = window.chat().locator('textarea');
-  await input.fill(question);
-  await input.press('Enter');
-}
-
-/** VS Code gives a view the focus a while after its command: on a busy machine, after the next click elsewhere. */
-async function openChat() {
-  await window.command('SALA: Ask a Question');
-  const focused = () => window.chat().locator('textarea').evaluate((input) => document.hasFocus() && document.activeElement === input);
-  await poll('the composer has the focus', focused);
-}
-
-async function answer(nth = 0) {
-  await poll('answered', async () => (await window.chat().locator('.turn-actions').count()) > nth, 30_000);
-}
+const ask = (question) => askIn(window, question);
+const openChat = () => openChatIn(window);
+const answer = (nth) => answerIn(window, nth);
 
 try {
   const folder = await newWorkspace('tidepool');
@@ -503,7 +460,7 @@ try {
     const loads = (await requests('load')).length;
     const careful = await makeProfile(path.join(scratch, 'careful'), { 'security.workspace.trust.startupPrompt': 'never' });
     await installVsix(careful, vsix);
-    const trusting = await startServer(careful, { trust: true, env: { SALA_FAKE_DIR: fake, XDG_CACHE_HOME: cache } });
+    const trusting = await startServer(careful, { trust: true, env });
     try {
       window = await Window.open(browser, trusting, await newWorkspace('foreign'));
       await window.openContainer('SALA');
@@ -518,8 +475,6 @@ try {
     }
   });
 } finally {
-  await browser.close();
-  await server.stop();
-  await rm(scratch, { recursive: true, force: true });
+  await stop();
 }
 checks.end();

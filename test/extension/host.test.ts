@@ -110,6 +110,7 @@ function checkOff(name: string, document: Partial<PolicyDocument>, off: boolean,
 
 checkOff('a file', {}, false);
 checkOff('an untitled file', { scheme: 'untitled' }, false);
+checkOff('a cell of a notebook', { scheme: 'vscode-notebook-cell', path: '/w/n.ipynb' }, false);
 checkOff('everything', {}, true, { ...on, enabled: false });
 checkOff('a language that is off', { languageId: 'markdown' }, true);
 checkOff('a language that is not named, all others off', {}, true, { enabled: true, languages: { '*': false } });
@@ -184,7 +185,7 @@ test('battery: discharging without mains; a mouse does not count', () => {
 
 test('known messages pass, with their known fields only', () => {
   const source = { root: '/w', path: 'a', start_line: 1, end_line: 2, weight: 0.5 };
-  assert.deepEqual(parseToHost({ type: 'reveal', source: { ...source, more: 1 }, more: 2 }), { type: 'reveal', source });
+  assert.deepEqual(parseToHost({ type: 'reveal', sources: [{ ...source, more: 1 }, source], more: 2 }), { type: 'reveal', sources: [source, source] });
   assert.deepEqual(parseToHost({ type: 'ask', question: 'q' }), { type: 'ask', question: 'q' });
   assert.deepEqual(parseToHost({ type: 'action', action: 'show_log' }), { type: 'action', action: 'show_log' });
 });
@@ -192,7 +193,8 @@ test('anything else is dropped', () => {
   const bad = [
     null, 1, 'ask', {}, { type: 'ask' }, { type: 'ask', question: 1 }, { type: 'eval', code: '1' }, { type: 'action', action: 'workbench.action.quit' },
     { type: 'open_link', href: 'command:x' }, { type: 'open_link', href: 'file:///etc/passwd' }, { type: 'stop', turn: -1 }, { type: 'stop', turn: NaN },
-    { type: 'reveal', source: { root: '/w', path: 'a', start_line: 'x', end_line: 2, weight: 1 } }, { type: 'draft', draft: { revision: 1 } }, { type: '__proto__' },
+    { type: 'reveal', sources: [] }, { type: 'reveal', source: { root: '/w', path: 'a', start_line: 1, end_line: 2, weight: 1 } },
+    { type: 'reveal', sources: [{ root: '/w', path: 'a', start_line: 1, end_line: 2, weight: 1 }, { root: '/w', path: 'a', start_line: 'x', end_line: 2, weight: 1 }] }, { type: 'draft', draft: { revision: 1 } }, { type: '__proto__' },
   ];
   for (const message of bad) assert.equal(parseToHost(message), null, JSON.stringify(message));
   fc.assert(fc.property(fc.anything(), (value) => void parseToHost(value)));

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { cellAt, lineOfCell, notebookText } from '../../extension/engine/workspace/notebook';
+import { cellAt, lineOfCell, notebookText, textAroundCell, textOfCells, withinCell, type CellSource } from '../../extension/engine/workspace/notebook';
 
 interface Cell {
   cell_type: string;
@@ -56,6 +56,42 @@ test('other languages, older formats, other files', () => {
   assert.equal(notebookText(old)?.text, '# %%\na = 1\n# %% [markdown]\n# H\n');
   assert.equal(notebookText(notebook([]))?.text, '');
   for (const other of ['', '{', '[]', '{"a": 1}', 'null', '"text"', '{"cells": 3}']) assert.equal(notebookText(other), undefined, other);
+});
+
+const sources: CellSource[] = [
+  { kind: 'code', source: 'rate_qa17 = 3\r\nrate_zt42 = 4\n' },
+  { kind: 'markdown', source: 'Fibonacci' },
+  { kind: 'code', source: 'def fib(n):\n    ' },
+  { kind: 'code', source: '' },
+  { kind: 'code', source: 'print("done")' },
+];
+
+test('a cell within its notebook: as it is, what comes before it and behind it as memory has it', () => {
+  const { text, start, mark } = textAroundCell(sources, 2, 'python');
+  assert.equal(text, '# %%\nrate_qa17 = 3\nrate_zt42 = 4\n# %% [markdown]\n# Fibonacci\n# %%\ndef fib(n):\n    \n# %%\n# %%\nprint("done")\n');
+  assert.equal(text.slice(start), 'def fib(n):\n    \n# %%\n# %%\nprint("done")\n');
+  assert.equal(mark, '# %%');
+  assert.equal(textAroundCell(sources, 4, 'sql').text.endsWith('-- %%\nprint("done")'), true, 'nothing behind the last one');
+});
+
+test('a cursor at the end of a cell stands at the end of a line, whatever the cell', () => {
+  fc.assert(
+    fc.property(fc.array(fc.stringMatching(/^[ab\n]{0,5}$/), { minLength: 1, maxLength: 4 }), fc.nat(3), (list, at) => {
+      const cells = list.map((source): CellSource => ({ kind: 'code', source }));
+      const index = at % cells.length;
+      const { source } = cells[index]!;
+      const { text, start } = textAroundCell(cells, index, 'python');
+      assert.equal(text.slice(start, start + source.length), source);
+      assert.match(text.slice(start + source.length), /^(\n|$)/);
+      assert.equal(text.slice(0, start), `${textOfCells(cells.slice(0, index), 'python').text}# %%\n`);
+    }),
+  );
+});
+
+test('what is generated for a cell ends where the next one would begin', () => {
+  assert.equal(withinCell('return n\n\n# %%\nprint(1)', '# %%'), 'return n');
+  assert.equal(withinCell('\n# %% [markdown]\n# x', '# %%'), '');
+  assert.equal(withinCell('a\n# % b\n', '# %%'), 'a\n# % b\n');
 });
 
 test('every line belongs to the cell that it came from', () => {

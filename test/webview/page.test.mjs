@@ -213,6 +213,21 @@ await checks.check('a selection in an earlier turn stays whole, a narrower view 
   await it.close();
 });
 
+await checks.check('a name that several files have is one link that offers them all', async () => {
+  const it = await openPage();
+  const answer = 'It is in `app.c`.';
+  const files = ['first/app.c', 'second/app.c', 'third/app.c'];
+  const marks = files.map((path) => ({ start: 10, end: 15, kind: 'link', source: { ...source, path } }));
+  await it.send({ type: 'asked', record: answered(1, answer, { marks, sources: [source] }), replaces: null });
+  const link = it.page.locator('.answer a');
+  await link.first().waitFor();
+  assert.equal(await link.count(), 1);
+  assert.match(await link.getAttribute('title'), /one of 3 files of this name/);
+  await link.click();
+  assert.deepEqual((await it.posted('reveal')).map((m) => m.sources.map((s) => s.path)), [files]);
+  await it.close();
+});
+
 await checks.check('marks: checked links open, unknown names and corrected paths say so', async () => {
   const it = await openPage();
   const answer = 'See `ring_push` in src/ring.c and [the ring](lib/ring.c), but not `no_such`. [out](https://example.com/) [in](src/none.c)';
@@ -228,7 +243,7 @@ await checks.check('marks: checked links open, unknown names and corrected paths
   await it.page.locator('.answer a', { hasText: 'ring_push' }).click();
   await it.page.locator('.answer a', { hasText: 'the ring' }).click();
   await it.page.locator('.source').click();
-  assert.deepEqual((await it.posted('reveal')).map((m) => m.source.path), ['src/ring.c', 'lib/ring.c', 'src/ring.c']);
+  assert.deepEqual((await it.posted('reveal')).map((m) => m.sources.map((s) => s.path)), [['src/ring.c'], ['lib/ring.c'], ['src/ring.c']]);
   assert.match(await it.page.locator('.mark.corrected').getAttribute('title'), /the model wrote ring\.c/);
   assert.equal(await it.page.locator('.mark.unknown').innerText(), 'no_such');
   await it.page.locator('.answer a', { hasText: 'out' }).click();

@@ -5,14 +5,15 @@ import DOMPurify from 'dompurify';
 import type { AnswerMark, Source } from '../../extension/engine/messages';
 import { MarkdownStream, type Block } from '../markdown';
 import { markedRanges, splitMarks, withMarks, withoutMarks, type MarkedRange } from '../marks';
-import { sourceLines } from '../../extension/texts';
+import { files, sourceLines } from '../../extension/texts';
 import { h, icon, morph, showDone, type Icon } from './dom';
 import { highlight } from './highlight';
 
 export interface AnswerActions {
   readonly copy: (text: string) => void;
   readonly insert: (text: string) => void;
-  readonly reveal: (source: Source) => void;
+  /** Several: the link's text fits them all, and the user is asked. */
+  readonly reveal: (sources: readonly Source[]) => void;
   readonly openLink: (href: string) => void;
 }
 
@@ -118,8 +119,9 @@ export class AnswerView {
     const link = event.target.closest('a');
     if (link === null) return;
     event.preventDefault();
-    const source = this.#ranges[Number(link.dataset['mark'] ?? NaN)]?.marks.find((m) => m.source !== undefined)?.source;
-    if (source !== undefined) this.#actions.reveal(source);
+    const range = this.#ranges[Number(link.dataset['mark'] ?? NaN)];
+    const sources = range === undefined ? [] : sourcesOf(range);
+    if (sources.length > 0) this.#actions.reveal(sources);
     else if (link.protocol === 'http:' || link.protocol === 'https:') this.#actions.openLink(link.href);
   }
 
@@ -165,8 +167,13 @@ function codeBar(language: string): HTMLElement {
   );
 }
 
-function markElement({ marks }: MarkedRange, index: number): HTMLElement {
-  const link = marks.find((m) => m.source !== undefined);
+function sourcesOf({ marks }: MarkedRange): Source[] {
+  return marks.flatMap(({ source }) => (source === undefined ? [] : [source]));
+}
+
+function markElement(range: MarkedRange, index: number): HTMLElement {
+  const { marks } = range;
+  const [source, ...others] = sourcesOf(range);
   const corrected = marks.find((m) => m.kind === 'corrected');
   const unknown = marks.some((m) => m.kind === 'unknown');
   const notes = [
@@ -174,8 +181,8 @@ function markElement({ marks }: MarkedRange, index: number): HTMLElement {
     ...(unknown ? ['Nowhere in this workspace'] : []),
   ];
   const classes = ['mark', ...(unknown ? ['unknown'] : []), ...(corrected ? ['corrected'] : [])].join(' ');
-  if (link?.source === undefined) return h('span', { class: classes, title: notes.join('. '), 'aria-description': notes.join('. ') });
-  const target = `${link.source.path}, ${sourceLines(link.source)}`;
+  if (source === undefined) return h('span', { class: classes, title: notes.join('. '), 'aria-description': notes.join('. ') });
+  const target = others.length > 0 ? `one of ${files(others.length + 1)} of this name` : `${source.path}, ${sourceLines(source)}`;
   return h('a', {
     class: `${classes} link`,
     href: '#',

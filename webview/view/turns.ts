@@ -13,7 +13,7 @@ export interface TurnActions extends NoticeActions {
   readonly copy: (text: string) => void;
   readonly insert: (text: string) => void;
   readonly retry: (turn: number) => void;
-  readonly reveal: (source: Source) => void;
+  readonly reveal: (sources: readonly Source[]) => void;
   readonly openLink: (href: string) => void;
 }
 
@@ -193,7 +193,7 @@ class TurnView {
 
     this.#foot.replaceChildren(
       ...(record.failure === null ? [] : [noticeView(record.failure, this.#actions)]),
-      ...(record.sources.length === 0 ? [] : [sourcesView(record.sources, this.#actions.reveal)]),
+      ...(record.sources.length === 0 ? [] : [sourcesView(record.sources, (source) => this.#actions.reveal([source]))]),
       ...(stop === null ? [] : [h('p', { class: 'note' }, stop)]),
       ...(read === null
         ? []

@@ -78,8 +78,6 @@ function outsideTail({ root, path: own, text, offset, windowStart }: Around): (s
   const cursor = begin + Buffer.byteLength(text.slice(windowStart, offset));
   return ({ record, segment }) => {
     if (record.root !== root || record.path !== own) return true;
-    // A notebook's document is one cell: its offsets are not the file's.
-    if (own.endsWith('.ipynb')) return true;
     const holdsCursor = segment.startByte <= cursor && cursor <= segment.endByte;
     const isInTail = begin <= segment.startByte && segment.endByte <= cursor + suffixBytes;
     return !holdsCursor && !isInTail;

@@ -11,6 +11,11 @@ export interface NotebookCell {
   readonly end_line: number;
 }
 
+export interface CellSource {
+  readonly kind: NotebookCell['kind'];
+  readonly source: string;
+}
+
 export interface NotebookText {
   readonly text: string;
   /** Lower case, as the kernel names it; 'python' where it names none. */
@@ -27,22 +32,48 @@ export function notebookText(json: string): NotebookText | undefined {
     return undefined;
   }
   const cells = cellsOf(notebook);
-  if (!cells) return undefined;
-  const language = languageOf(notebook);
+  return cells && textOfCells(cells.map((cell) => ({ kind: kindOf(cell), source: sourceOf(cell) })), languageOf(notebook));
+}
+
+/** The same of cells that are at hand, as an editor has them. */
+export function textOfCells(cells: readonly CellSource[], language: string): NotebookText {
   const comment = commentOf(language);
   const lines: string[] = [];
   const placed: NotebookCell[] = [];
-  for (const [index, cell] of cells.entries()) {
-    const kind = kindOf(cell);
+  for (const [index, { kind, source }] of cells.entries()) {
     const start_line = lines.length + 1;
-    lines.push(kind === 'code' ? `${comment} %%` : `${comment} %% [${kind}]`);
-    const source = sourceOf(cell);
+    lines.push(markOf(kind, comment));
     for (const line of source === '' ? [] : source.replace(/\r?\n$/, '').split(/\r?\n/)) {
       lines.push(kind === 'code' ? line : line === '' ? comment : `${comment} ${line}`);
     }
     placed.push({ index, kind, start_line, end_line: lines.length });
   }
   return { text: lines.length === 0 ? '' : `${lines.join('\n')}\n`, language, cells: placed };
+}
+
+/** A notebook's text for a cursor in one of its cells: that cell stands in it as it is, to the last character. */
+export interface CellInText {
+  readonly text: string;
+  /** UTF-16 offset in `text` where the cell's own text begins. */
+  readonly start: number;
+  /** How the line begins that the next cell stands under. */
+  readonly mark: string;
+}
+
+export function textAroundCell(cells: readonly CellSource[], index: number, language: string): CellInText {
+  const comment = commentOf(language);
+  const { kind, source } = cells[index]!;
+  const before = `${textOfCells(cells.slice(0, index), language).text}${markOf(kind, comment)}\n`;
+  const after = textOfCells(cells.slice(index + 1), language).text;
+  // The next cell begins on a line of its own, however this one ends.
+  return { text: `${before}${source}${after === '' ? '' : '\n'}${after}`, start: before.length, mark: markOf('code', comment) };
+}
+
+/** What was generated for a cell, up to where it goes on in the next one. */
+export function withinCell(generated: string, mark: string): string {
+  const lines = generated.split('\n');
+  const next = lines.findIndex((line, i) => i > 0 && line.startsWith(mark));
+  return next === -1 ? generated : lines.slice(0, next).join('\n').trimEnd();
 }
 
 /** The cell that holds a line of the notebook's text, and the line within the cell (from 1; 0 is its `# %%` line). */
@@ -99,6 +130,10 @@ const slashComments = new Set(
   'javascript typescript java scala kotlin c c++ cpp csharp c# .net-csharp fsharp f# .net-fsharp go rust swift groovy dart php deno'.split(' '),
 );
 const dashComments = new Set('sql lua haskell ada vhdl'.split(' '));
+
+function markOf(kind: NotebookCell['kind'], comment: string): string {
+  return kind === 'code' ? `${comment} %%` : `${comment} %% [${kind}]`;
+}
 
 function commentOf(language: string): string {
   if (slashComments.has(language)) return '//';

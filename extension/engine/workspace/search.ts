@@ -129,8 +129,8 @@ export class WorkspaceSearch {
       this.byName = undefined;
     }
     this.texts.delete(entry);
-    entry.shadow = text ?? undefined;
-    entry.signature = text === null ? undefined : signatureOf(text);
+    entry.shadow = text === null ? undefined : searchedText(name.path, text);
+    entry.signature = entry.shadow === undefined ? undefined : signatureOf(entry.shadow);
   }
 
   /** Bytes held: cached texts and signatures. */
@@ -451,7 +451,7 @@ export class WorkspaceSearch {
     const classified = classifyContent(entry.path, bytes);
     if (!isVerdict(classified)) {
       entry.found = undefined;
-      return isNotebook(entry.path) ? (notebookText(classified.text)?.text ?? classified.text) : classified.text;
+      return searchedText(entry.path, classified.text);
     }
     entry.found = classified.rule;
     if (classified.rule === 'binary') return undefined;
@@ -496,6 +496,11 @@ export class WorkspaceSearch {
 function unchanged(entry: Entry): () => boolean {
   const { bytes, mtimeMs, shadow } = entry;
   return () => entry.bytes === bytes && entry.mtimeMs === mtimeMs && entry.shadow === shadow;
+}
+
+/** A notebook is searched by the text of its cells. */
+function searchedText(path: string, text: string): string {
+  return isNotebook(path) ? (notebookText(text)?.text ?? text) : text;
 }
 
 function nameOf({ root, path }: FileName): FileName {
