@@ -48,6 +48,7 @@ struct EncodeResult {
 struct OpenResult {
   std::vector<int32_t> handles;      // −1: no sound file
   std::vector<SegmentKey> damaged;
+  int n_newer = 0;                   // files of a later version: as if they were not there
 };
 
 enum class TailStart { prefix, empty };

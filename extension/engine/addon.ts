@@ -70,6 +70,8 @@ export interface OpenResult {
   readonly handles: Int32Array;
   /** Keys whose file was damaged; it was set aside under the same name with `.damaged` behind it. */
   readonly damaged: readonly string[];
+  /** How many have a file of a later version of ours: as if it were not there. Encoding the segment replaces it. */
+  readonly newer: number;
 }
 
 export interface ReadInput {

@@ -31,6 +31,7 @@ export class Core implements EngineCore {
   private readonly sessions = new Set<ClientSessionOver>();
   /** Absent: nothing is kept on disk. */
   private readonly budget: StoreBudget | undefined;
+  private hasSeenNewer = false;
 
   private constructor(
     readonly native: NativeEngine,
@@ -46,6 +47,7 @@ export class Core implements EngineCore {
     this.memory = new SegmentMemory(native, {
       stored: (keys) => this.stored(keys),
       damaged: (key) => options.log(`store: segment ${key} was damaged; set aside, it is encoded again`),
+      newer: () => this.sawNewer(),
       storeFailed: (error) => {
         options.log(`store: ${error.code}: ${error.message}`);
         for (const session of this.sessions) session.storeFailed(error);
@@ -183,6 +185,13 @@ export class Core implements EngineCore {
     const removed = (await this.budget?.remove(keys)) ?? { segments: 0, bytes: 0 };
     this.indexer.changed();
     return removed;
+  }
+
+  /** Once: a store that a later version wrote has it in every file. */
+  private sawNewer(): void {
+    if (this.hasSeenNewer) return;
+    this.hasSeenNewer = true;
+    this.options.log('store: it holds segments of a later version of SALA; they are encoded again for this one');
   }
 
   private async stored(keys: readonly string[]): Promise<void> {

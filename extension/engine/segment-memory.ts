@@ -22,7 +22,7 @@ export class SegmentMemory {
 
   constructor(
     private readonly native: NativeEngine,
-    private readonly report: { damaged(key: string): void; stored(keys: readonly string[]): Promise<void>; storeFailed(error: EngineError): void },
+    private readonly report: { damaged(key: string): void; newer(n: number): void; stored(keys: readonly string[]): Promise<void>; storeFailed(error: EngineError): void },
   ) {}
 
   retain(keys: Iterable<string>): void {
@@ -60,8 +60,9 @@ export class SegmentMemory {
   async open(keys: readonly string[]): Promise<void> {
     const wanted = [...new Set(keys)].filter((key) => this.entries.has(key) && this.handleOf(key) === undefined);
     if (wanted.length === 0) return;
-    const { handles, damaged } = await this.native.openSegments(wanted);
+    const { handles, damaged, newer } = await this.native.openSegments(wanted);
     for (const key of damaged) this.report.damaged(key);
+    if (newer > 0) this.report.newer(newer);
     this.settle(wanted, handles);
   }
 

@@ -213,6 +213,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
         Napi::Array damaged = Napi::Array::New(env);
         for (const SegmentKey& key : result.damaged) damaged.Set(damaged.Length(), segment_key_text(key));
         object.Set("damaged", damaged);
+        object.Set("newer", result.n_newer);
         return object;
       });
     });

@@ -44,8 +44,8 @@ int SegmentTable::acquire(const SegmentKey& key) {
 
 void SegmentTable::set_aside(const std::string& path) const { rename_file(path, path + ".damaged"); }
 
-int SegmentTable::open(const SegmentKey& key, bool& damaged) {
-  damaged = false;
+int SegmentTable::open(const SegmentKey& key, std::optional<ErrorCode>& refused) {
+  refused.reset();
   if (const int handle = acquire(key); handle >= 0) return handle;
   if (folder_.empty()) return -1;
   const std::string path = segment_path(folder_, key);
@@ -61,9 +61,9 @@ int SegmentTable::open(const SegmentKey& key, bool& damaged) {
     }
     return insert(std::move(segment));
   } catch (const EngineError& error) {
-    if (error.code() != ErrorCode::store_invalid) throw;
-    set_aside(path);
-    damaged = true;
+    if (error.code() != ErrorCode::store_invalid && error.code() != ErrorCode::store_newer) throw;
+    if (error.code() == ErrorCode::store_invalid) set_aside(path);
+    refused = error.code();
     return -1;
   }
 }
@@ -130,11 +130,11 @@ SegmentImage SegmentTable::image(int handle) {
   try {
     image = SegmentFile::map(SegmentFile(path, segment.key, config_, form_));
   } catch (const EngineError& error) {
-    if (error.code() == ErrorCode::store_invalid) {
-      set_aside(path);
-      forget_key(segment, handle);  // the next one who asks for this address encodes it again
-    }
-    throw;
+    if (error.code() != ErrorCode::store_invalid && error.code() != ErrorCode::store_newer) throw;
+    if (error.code() == ErrorCode::store_invalid) set_aside(path);
+    forget_key(segment, handle);  // the next one who asks for this address encodes it again
+    // To those who have the segment in view it is all the same whether it was damaged or replaced by a newer engine.
+    throw EngineError(ErrorCode::store_invalid, error.what());
   }
   segment.mapped = image.owner;
   segment.mapped_bytes = image.bytes;

@@ -27,9 +27,10 @@ class SegmentTable {
   // folder: of the segment files, empty: no store. reading: absent: keys are taken from the images.
   SegmentTable(const ModelConfig& config, KvForm form, std::string folder, std::optional<ReadingKeys> reading);
 
-  // Handle of a segment that is in memory or in the store, with one more reference; −1 otherwise. A damaged file is set aside as
-  // `<name>.damaged` and reported in `damaged`.
-  int open(const SegmentKey& key, bool& damaged);
+  // Handle of a segment that is in memory or in the store, with one more reference; −1 otherwise. `refused` says why a file that is
+  // there was not used: store_invalid, then it is set aside as `<name>.damaged`; store_newer, then it is left until the segment is
+  // encoded again.
+  int open(const SegmentKey& key, std::optional<ErrorCode>& refused);
 
   struct Added {
     int handle;
@@ -42,7 +43,7 @@ class SegmentTable {
   void release(int handle) noexcept;
 
   const SegmentLayout& layout(int handle) const { return get(handle).layout; }
-  // Maps the image if it is not. A damaged file is set aside and the segment forgotten: throws store_invalid.
+  // Maps the image if it is not. A damaged file is set aside, and of that or a newer one the segment forgotten: throws store_invalid.
   ViewSegment view(int handle, int n_hidden);
   // Keys of one head behind the header; `hold` keeps alive what they lie in.
   ReadSpan reading_keys(int handle, int sparse_layer, int kv_head, std::vector<SegmentImage>& hold);

@@ -18,9 +18,10 @@ OpenJob::OpenJob(Engine& engine, std::vector<SegmentKey> keys, Completion<OpenRe
 
 bool OpenJob::step() {
   for (const size_t end = std::min(next_ + kStepFiles, keys_.size()); next_ < end; ++next_) {
-    bool damaged = false;
-    result_.handles.push_back(engine_.segments_->open(keys_[next_], damaged));
-    if (damaged) result_.damaged.push_back(keys_[next_]);
+    std::optional<ErrorCode> refused;
+    result_.handles.push_back(engine_.segments_->open(keys_[next_], refused));
+    if (refused == ErrorCode::store_invalid) result_.damaged.push_back(keys_[next_]);
+    if (refused == ErrorCode::store_newer) ++result_.n_newer;
   }
   if (next_ < keys_.size()) return false;
   engine_.update_memory();

@@ -267,6 +267,27 @@ check('the store keeps to its cap: what is not in memory goes, and reading stops
   bench.sent.splice(0);
 });
 
+check('segments of a later version in the store are encoded again, and that is said once', async (bench) => {
+  for (let i = 0; i < 3; i++) bench.write(`f${i}.ts`, `export const value${i} = ${i};\n`);
+  const first = await bench.core('store');
+  const { encoded_tokens } = await (await bench.session(first)).ingest(never);
+  await first.close();
+  const folder = path.join(bench.dir, 'store/tiny/segments');
+  for (const name of readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.seg'))) {
+    const bytes = readFileSync(path.join(folder, name));
+    // Byte 8 … 11: the version. Another size, so not a damaged file of this version.
+    bytes.writeUInt32LE(99, 8);
+    writeFileSync(path.join(folder, name), Buffer.concat([bytes, Buffer.from('more')]));
+  }
+  const second = await bench.core('store');
+  const session = await bench.session(second);
+  const again = await session.ingest(never);
+  assert.deepEqual([again.files, again.encoded_tokens], [3, encoded_tokens]);
+  assert.deepEqual(bench.sent.splice(0).filter(({ method }) => method === 'log').map(({ params }) => params), [
+    'store: it holds segments of a later version of SALA; they are encoded again for this one',
+  ]);
+});
+
 check('stopping an answer keeps what had come and frees what it held', async (bench) => {
   const core = await bench.core();
   const session = await bench.session(core);
