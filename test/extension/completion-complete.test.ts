@@ -46,6 +46,8 @@ class FakeNative {
   wouldSay: string[] = [];
   /** Code that the first prefill of a tail with these segments fails with. */
   damaged: number | undefined;
+  /** Handles that nobody holds any more: asking for one is refused. */
+  readonly released = new Set<number>();
   atWork = 0;
   mostAtWork = 0;
   private next = 0;
@@ -100,10 +102,17 @@ class FakeNative {
     this.log.push(`read ${input.priority}`);
     this.reads.push(input);
     // The higher the handle, the larger the share.
-    return this.job(this.prefillMs, () => Float32Array.from(input.segments, (handle) => handle / 1000), () => {});
+    const shares = (): Float32Array => Float32Array.from(input.segments, (handle) => this.held(handle) / 1000);
+    return this.job(this.prefillMs, shares, () => {});
+  }
+
+  private held(handle: number): number {
+    if (this.released.has(handle)) throw new EngineError('invalid_argument', this.misused(`segment ${handle} is not in memory`));
+    return handle;
   }
 
   createTail(input: TailInput): number {
+    input.view.forEach((handle) => this.held(handle));
     this.log.push(`create ${[...input.view].join()}`);
     this.tails.set(this.next, { view: [...input.view], tokens: [], busy: false, failed: false });
     return this.next++;
@@ -177,6 +186,10 @@ interface Setup {
   /** Another client of the same engine. */
   another(): Completer;
   readonly reread: string[];
+  /** The file is other text now: its segments are let go of. */
+  edit(file: string): void;
+  /** How often somebody holds a segment, its file included. */
+  holds(key: string): number;
   complete(marked: string, more?: Partial<CompleteParams>, signal?: AbortSignal): Promise<string>;
 }
 
@@ -184,6 +197,18 @@ interface Setup {
 function setup(files: Readonly<Record<string, number>>, rules: Readonly<Record<string, ExclusionRule>> = {}): Setup {
   const native = new FakeNative();
   const handles = new Map<string, number>();
+  const holds = new Map<string, number>();
+  const retain = (keys: Iterable<string>): void => {
+    for (const key of keys) holds.set(key, (holds.get(key) ?? 0) + 1);
+  };
+  const release = (keys: Iterable<string>): void => {
+    for (const key of keys) {
+      holds.set(key, (holds.get(key) ?? 0) - 1);
+      if (holds.get(key) !== 0) continue;
+      native.released.add(handles.get(key)!);
+      handles.delete(key);
+    }
+  };
   const reread: string[] = [];
   const records = new Map<string, object>();
   const root = {
@@ -200,13 +225,14 @@ function setup(files: Readonly<Record<string, number>>, rules: Readonly<Record<s
       return { key, startByte: 100 * i, endByte: 100 * (i + 1), startLine: 10 * i + 1, endLine: 10 * i + 10, nTokens: 50, headerTokens: 4 };
     });
     records.set(file, { root, path: file, segments });
+    retain(segments.map(({ key }) => key));
   }
   const core = {
     native: native as unknown as NativeEngine,
     model,
     tokenizer,
     prefix: tokenizer.encodeTemplate(model.sala.prefix),
-    memory: { handleOf: (key: string) => handles.get(key) },
+    memory: { handleOf: (key: string) => handles.get(key), retain, release },
     log: (line: string) => native.misuse.push(line),
   };
   const locate = (file: string) => (file.startsWith('/w/') ? { root, path: file.slice(3) } : undefined);
@@ -217,6 +243,8 @@ function setup(files: Readonly<Record<string, number>>, rules: Readonly<Record<s
     completer,
     another: () => new Completer(session),
     reread,
+    edit: (file) => release([...handles.keys()].filter((key) => key.startsWith(`${file}#`))),
+    holds: (key) => holds.get(key) ?? 0,
     async complete(marked, more = {}, signal = new AbortController().signal) {
       const offset = marked.indexOf('█');
       const text = marked.replace('█', '');
@@ -441,6 +469,24 @@ test('a damaged segment in view: read again, and completed without', async () =>
   assert.deepEqual(s.reread, ['c.ts', 'b.ts', 'b.ts']);
   assert.equal(s.native.log.filter((line) => line.startsWith('create')).at(-1), 'create ');
   await ended(s);
+});
+
+test('a file that changes while a completion runs loses it nothing, and is let go of afterwards', async () => {
+  const s = setup({ 'b.ts': 8 });
+  const asked = s.complete('f(█', {});
+  await until(() => s.native.reads.length > 0);
+  s.edit('b.ts');
+  assert.equal(await asked, 'f(done();');
+
+  const t = setup({ 'b.ts': 8 });
+  const created = t.complete('f(█', {});
+  await until(() => t.native.log.some((line) => line.startsWith('create')));
+  assert.equal(t.holds('b.ts#7'), 2);
+  t.edit('b.ts');
+  assert.equal(await created, 'f(done();');
+  assert.equal(t.holds('b.ts#7'), 0);
+  await ended(s);
+  await ended(t);
 });
 
 test('paths that a text imports, as far as they are there', () => {

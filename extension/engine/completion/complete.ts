@@ -167,6 +167,8 @@ export class Completer {
     const text = chosen ? params.text.slice(0, chosen.offset) + chosen.text + params.text.slice(params.offset) : params.text;
     const offset = chosen ? chosen.offset + chosen.text.length : params.offset;
     const release = await this.enter(signal);
+    const { memory } = this.session.core;
+    let held: readonly string[] = [];
     try {
       const prompt = await this.prompt({ ...params, text }, offset);
       const nothing = nothingAt(chosen ? params.offset : prompt.place.offset);
@@ -175,6 +177,9 @@ export class Completer {
       if (params.trigger === 'automatic' && rule !== undefined && silentRules.includes(rule)) return nothing;
 
       const view = await this.viewFor(prompt, params.trigger, signal);
+      // A file may change meanwhile: what is in view stays in memory until the request is done.
+      held = view.segments.map(({ segment }) => segment.key);
+      memory.retain(held);
       const generated = await this.generate(prompt, view, signal);
       const shaped = shape(prompt.place, generated.text);
       if (params.trigger === 'automatic' && around && !this.isRead(prompt)) {
@@ -190,6 +195,7 @@ export class Completer {
         timings: { first_token_s: seconds(generated.first), total_s: seconds(performance.now()), tokens: generated.tokens },
       };
     } finally {
+      memory.release(held);
       release();
     }
   }

@@ -41,8 +41,15 @@ export async function readView(
   const { core, roots } = session;
   const isOutside = outsideTail(around);
   const segments = memorySegments(core, roots, () => true).filter(isOutside);
-  const ranked = await readShares(core, segments, fim, priority, signal);
-  return viewOf(ranked.slice(0, core.model.sala.completion.segments));
+  // A file may change while its segments are asked: none of them goes before the answer.
+  const held = segments.map(({ segment }) => segment.key);
+  core.memory.retain(held);
+  try {
+    const ranked = await readShares(core, segments, fim, priority, signal);
+    return viewOf(ranked.slice(0, core.model.sala.completion.segments));
+  } finally {
+    core.memory.release(held);
+  }
 }
 
 /** What can be had without asking. `openFiles`: absolute paths. */
