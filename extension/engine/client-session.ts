@@ -39,15 +39,28 @@ export class ClientSessionOver implements ClientSession {
   private before = { encoded: 0, reused: 0 };
   private watches: RootWatch[] = [];
   private polling: string | undefined;
-  private readonly changedFiles = new Set<FileRecord>();
+  /** Paths whose state is different since the client was told last. */
+  private readonly changedPaths = new Map<RootIndex, Set<string>>();
+  private everythingChanged = false;
   private statusTimer: NodeJS.Timeout | undefined;
   private lookingAt: Promise<void> = Promise.resolve();
   private closed = false;
   private readonly onStatus = (): void => this.statusSoon();
-  private readonly onLooked = ({ changed, gone }: Changes): void => this.search.updateFiles(changed, gone);
-  private readonly onScanned = (): void => this.search.setFiles(this.searchFiles());
+  private readonly onLooked = ({ changed, gone }: Changes): void => {
+    this.search.updateFiles(changed, gone);
+    // What may enter is told when it is read; what may not, or is gone, now.
+    for (const { root, path: file } of [...changed.filter(({ rule }) => rule !== undefined), ...gone]) {
+      const index = this.rootList.find(({ dir }) => dir === root);
+      if (index) this.pathChanged(index, file);
+    }
+  };
+  private readonly onScanned = (): void => {
+    this.search.setFiles(this.searchFiles());
+    this.everythingChanged = true;
+    this.statusSoon();
+  };
   private readonly onFile = (record: FileRecord): void => {
-    if (this.rootList.includes(record.root)) this.changedFiles.add(record);
+    if (this.rootList.includes(record.root)) this.pathChanged(record.root, record.path);
     this.statusSoon();
   };
 
@@ -93,7 +106,8 @@ export class ClientSessionOver implements ClientSession {
   private async openRoots(params: messages.OpenParams): Promise<void> {
     const filter: FilterSettings = { include: this.current.include, exclude: this.current.exclude };
     for (const root of await dedupeRoots(params.roots, filter)) {
-      const index = await this.core.acquireRoot(root, filter);
+      const { include = [], exclude = [] } = root;
+      const index = await this.core.acquireRoot(root, { include: [...filter.include, ...include], exclude: [...filter.exclude, ...exclude] });
       this.before.encoded += index.nEncoded;
       this.before.reused += index.nReused - index.count().tokens;
       this.rootList.push(index);
@@ -248,6 +262,14 @@ export class ClientSessionOver implements ClientSession {
     return files.filter((f) => f.state === 'excluded' && wanted.startsWith(`${f.path}/`) && (!at || f.root === at.root.dir));
   }
 
+  async coverageOf({ paths }: { paths: readonly string[] }): Promise<readonly (messages.FileCoverage | null)[]> {
+    this.requireRoots();
+    return paths.map((file) => {
+      const at = this.locate(file);
+      return at?.root.coverageAt(at.path) ?? null;
+    });
+  }
+
   pause({ paused }: { paused: boolean }): void {
     this.core.indexer.pause('user', paused);
   }
@@ -324,12 +346,31 @@ export class ClientSessionOver implements ClientSession {
   private sendStatus(): void {
     clearTimeout(this.statusTimer);
     this.statusTimer = undefined;
-    if (this.changedFiles.size > 0) {
-      const files = [...this.changedFiles].map((record) => record.root.coverageOf(record));
-      this.changedFiles.clear();
-      this.notify(messages.coverageChanged, { files });
-    }
+    if (this.changedPaths.size > 0 || this.everythingChanged) this.notify(messages.coverageChanged, this.takeChanges());
     this.notify(messages.ingestStatus, this.status());
+  }
+
+  private pathChanged(root: RootIndex, file: string): void {
+    const paths = this.changedPaths.get(root);
+    if (paths) paths.add(file);
+    else this.changedPaths.set(root, new Set([file]));
+  }
+
+  /** As it is now; of a path that lies in an excluded folder, the folder's. */
+  private takeChanges(): messages.CoverageChange {
+    const files = new Map<string, messages.FileCoverage>();
+    const gone: { root: string; path: string }[] = [];
+    for (const [root, paths] of this.changedPaths) {
+      for (const file of paths) {
+        const coverage = root.coverageAt(file);
+        if (coverage) files.set(`${root.dir}\0${coverage.path}`, coverage);
+        if (coverage?.path !== file) gone.push({ root: root.dir, path: file });
+      }
+    }
+    const everything = this.everythingChanged;
+    this.changedPaths.clear();
+    this.everythingChanged = false;
+    return { files: [...files.values()], gone, everything };
   }
 
   private status(): messages.IngestStatus {

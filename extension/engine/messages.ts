@@ -8,7 +8,7 @@ import type { EngineErrorCode } from './errors';
 import type { Activations } from './addon';
 
 /** Raised when a message changes; the socket's name carries it, so a client never meets an engine of another protocol. */
-export const protocolVersion = 1;
+export const protocolVersion = 2;
 
 // ---- data -----------------------------------------------------------------------------------------------------------
 
@@ -44,6 +44,13 @@ export interface FileCoverage {
   readonly bytes: number;
 }
 
+export interface CoverageChange {
+  readonly files: readonly FileCoverage[];
+  /** No file of these names is there any more, or none that is not in an excluded folder. */
+  readonly gone: readonly { readonly root: string; readonly path: string }[];
+  readonly everything: boolean;
+}
+
 /** How much of the workspace has been read. Totals are estimated from bytes until everything is tokenized. */
 export interface Coverage {
   readonly files: number;
@@ -58,6 +65,9 @@ export interface Root {
   readonly path: string;
   /** Shown where paths of several roots collide. */
   readonly name: string;
+  /** Globs of this root alone, beside those of the settings. */
+  readonly include?: readonly string[];
+  readonly exclude?: readonly string[];
 }
 
 export interface Source {
@@ -246,6 +256,8 @@ export const place = new NotificationType<CompleteParams>('place');
 export const ingest = new RequestType0<IngestResult, EngineFailure>('ingest');
 /** State of every file of the client's roots, or of one. */
 export const coverage = new RequestType<{ path?: string }, readonly FileCoverage[], EngineFailure>('coverage');
+/** Of each of these absolute paths: its state, that of the excluded folder it lies in, or null where none is known. */
+export const coverageOf = new RequestType<{ paths: readonly string[] }, readonly (FileCoverage | null)[], EngineFailure>('coverageOf');
 export const pause = new RequestType<{ paused: boolean }, null, EngineFailure>('pause');
 export const settings = new NotificationType<Partial<EngineSettings>>('settings');
 /** The user is typing: background reading keeps to one core for some seconds. */
@@ -268,6 +280,7 @@ export const askSources = new NotificationType<{ id: number; sources: readonly S
 /** Text to append to the answer, whole characters only. */
 export const askText = new NotificationType<{ id: number; text: string }>('askText');
 export const ingestStatus = new NotificationType<IngestStatus>('ingestStatus');
-export const coverageChanged = new NotificationType<{ files: readonly FileCoverage[] }>('coverageChanged');
+/** What is different by now; `everything`: the folders were looked through, ask again for whatever is shown. */
+export const coverageChanged = new NotificationType<CoverageChange>('coverageChanged');
 /** Loading the model, migrating a store, …: shown while `hello` is not answered. */
 export const startProgress = new NotificationType<{ message: string; fraction?: number }>('startProgress');

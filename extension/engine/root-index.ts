@@ -148,13 +148,14 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
       this.remove(record);
       gone.push({ root: this.dir, path: record.path });
     }
-    for (const map of [this.excluded, this.unreadable]) {
-      for (const file of [...map.keys()]) if (within(file) && map.delete(file)) gone.push({ root: this.dir, path: file });
-    }
+    const before = this.excluded;
+    this.excluded = new Map([...before].filter(([file]) => !within(file)));
     for (const entry of found.excluded) {
       this.excluded.set(entry.path, entry);
-      if (!entry.folder) changed.push(this.excludedFile(entry));
+      if (!entry.folder && !sameExclusion(before.get(entry.path), entry)) changed.push(this.excludedFile(entry));
     }
+    for (const file of before.keys()) if (!this.excluded.has(file)) gone.push({ root: this.dir, path: file });
+    for (const file of [...this.unreadable.keys()]) if (within(file) && this.unreadable.delete(file)) gone.push({ root: this.dir, path: file });
     for (const entry of found.unreadable) this.unreadable.set(entry.path, entry);
     for (const file of found.files) {
       const known = this.records.has(file.path);
@@ -545,6 +546,27 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     };
   }
 
+  /** The state of a path, or of the excluded folder that it lies in; undefined where nothing is known of it. */
+  coverageAt(file: string): FileCoverage | undefined {
+    const record = this.records.get(file);
+    if (record) return this.coverageOf(record);
+    for (let at = file; at !== '.' && at !== '/'; at = path.posix.dirname(at)) {
+      const excluded = this.excluded.get(at);
+      if (excluded) return this.excludedCoverage(excluded);
+      const unreadable = this.unreadable.get(at);
+      if (unreadable) return this.unreadableCoverage(unreadable);
+    }
+    return undefined;
+  }
+
+  private excludedCoverage({ path: file, rule, detail, bytes }: ExcludedPath): FileCoverage {
+    return { root: this.dir, path: file, state: 'excluded', rule, detail, tokens: 0, bytes };
+  }
+
+  private unreadableCoverage({ path: file, error }: UnreadablePath): FileCoverage {
+    return { root: this.dir, path: file, state: 'unreadable', detail: error, tokens: 0, bytes: 0 };
+  }
+
   /** Why a file is left out, or undefined: it is in, could be, or is not known yet. A folder's rule is that of all below it. */
   ruleOf(file: string): ExclusionRule | undefined {
     const verdict = this.records.get(file)?.verdict;
@@ -558,12 +580,8 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
 
   files(): FileCoverage[] {
     const files = [...this.records.values()].map((record) => this.coverageOf(record));
-    for (const entry of this.excluded.values()) {
-      files.push({ root: this.dir, path: entry.path, state: 'excluded', rule: entry.rule, detail: entry.detail, tokens: 0, bytes: entry.bytes });
-    }
-    for (const entry of this.unreadable.values()) {
-      files.push({ root: this.dir, path: entry.path, state: 'unreadable', detail: entry.error, tokens: 0, bytes: 0 });
-    }
+    for (const entry of this.excluded.values()) files.push(this.excludedCoverage(entry));
+    for (const entry of this.unreadable.values()) files.push(this.unreadableCoverage(entry));
     return files.sort((a, b) => (a.path < b.path ? -1 : 1));
   }
 
@@ -609,6 +627,10 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     this.records.clear();
     return { segments: keys.size, keys };
   }
+}
+
+function sameExclusion(a: ExcludedPath | undefined, b: ExcludedPath): boolean {
+  return a !== undefined && a.rule === b.rule && a.detail === b.detail && a.bytes === b.bytes && a.mtimeMs === b.mtimeMs;
 }
 
 /** A file written just now may be written again within the clock's step and look the same: next time it is read again. */

@@ -106,6 +106,7 @@ class Client {
     this.inSession(messages.ask, checkAsk, (session, params, signal) => session.ask(params, signal));
     this.inSession(messages.complete, checkComplete, (session, params, signal) => session.complete(params, signal));
     this.inSession(messages.coverage, checkCoverage, (session, params) => session.coverage(params));
+    this.inSession(messages.coverageOf, checkPaths, (session, params) => session.coverageOf(params));
     this.inSession(messages.pause, checkPause, async (session, params) => {
       session.pause(params);
       return null;
@@ -233,6 +234,8 @@ function checkOpen(p: messages.OpenParams): void {
     requireObject('open.roots', root);
     requireAbsolute('open.roots.path', root.path);
     requireType('open.roots.name', 'string', root.name);
+    if (root.include !== undefined) requireStrings('open.roots.include', root.include);
+    if (root.exclude !== undefined) requireStrings('open.roots.exclude', root.exclude);
   }
   requireType('open.trusted', 'boolean', p.trusted);
   requireType('open.ingest', 'boolean', p.ingest);

@@ -144,6 +144,17 @@ class FakeSession implements ClientSession {
     return [...this.files.values()].filter((f) => one === undefined || f.path === one);
   }
 
+  async coverageOf({ paths }: { paths: readonly string[] }): Promise<readonly (messages.FileCoverage | null)[]> {
+    note('coverageOf', { paths });
+    return paths.map((file) => {
+      for (let at = file; at !== path.dirname(at); at = path.dirname(at)) {
+        const found = this.files.get(at);
+        if (found !== undefined) return found;
+      }
+      return null;
+    });
+  }
+
   pause({ paused }: { paused: boolean }): void {
     note('pause', { paused });
     this.paused = paused;
@@ -195,7 +206,7 @@ class FakeSession implements ClientSession {
       n -= 1;
     }
     if (changed.length === 0) return;
-    this.client.notify(messages.coverageChanged, { files: changed });
+    this.client.notify(messages.coverageChanged, { files: changed, gone: [], everything: false });
     this.tell();
   }
 

@@ -201,7 +201,7 @@ test('a malformed or oversized message costs its sender only', async () => {
   const client = connect();
   const { store } = await client.start();
   for (const bytes of ['Content-Length: 99999999999\r\n\r\n', 'Content-Length: 3\r\n\r\n{{{', 'x'.repeat(2000), 'Length: 2\r\n\r\n{}']) {
-    const socket = net.connect(endpointPath(store, 'engine-1-int8'));
+    const socket = net.connect(endpointPath(store, `engine-${messages.protocolVersion}-int8`));
     socket.on('error', () => {}).resume();
     const closed = new Promise((resolve) => socket.on('close', resolve));
     socket.write(bytes);
@@ -215,9 +215,9 @@ test('the locks of the dead, and of a living process with a reused id, hold noth
   for (const client of clients) client.dispose();
   await eventually('ended', () => fake.engines().length === 0);
   // This test's own process lives, but started at another time than the lock says.
-  writeFileSync(path.join(store, `engine-1-int8.${process.pid}.1-00000000.lock`), '');
-  writeFileSync(path.join(store, 'engine-1-int8.999999.5-00000000.lock'), '');
-  writeFileSync(path.join(store, 'engine-1-int8.sock'), '');
+  writeFileSync(path.join(store, `engine-${messages.protocolVersion}-int8.${process.pid}.1-00000000.lock`), '');
+  writeFileSync(path.join(store, `engine-${messages.protocolVersion}-int8.999999.5-00000000.lock`), '');
+  writeFileSync(path.join(store, `engine-${messages.protocolVersion}-int8.sock`), '');
   assert.notEqual(processStart(process.pid), '1-00000000');
   const began = performance.now();
   await connect().start();

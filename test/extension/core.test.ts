@@ -8,7 +8,7 @@ import path from 'node:path';
 import test from 'node:test';
 import { Core } from '../../extension/engine/core';
 import { EngineError } from '../../extension/engine/errors';
-import type { AskResult, OpenParams } from '../../extension/engine/messages';
+import type { AskResult, CoverageChange, OpenParams } from '../../extension/engine/messages';
 import type { ClientSession, SessionClient } from '../../extension/engine/session';
 
 const root = process.cwd();
@@ -208,6 +208,66 @@ check('what becomes excluded leaves memory; the reason is told', async (bench) =
   await session.ingest(never);
   assert.ok(core.native.memory().nSegments <= before);
   assert.match((await ask(session, 'Where is `dropped` defined?')).answer, /does not occur/);
+});
+
+check('whoever shows states of files hears of every change, and can ask for some paths alone', async (bench) => {
+  const files = { 'keep.ts': 'export const kept = 1;\n', 'drop/a.ts': 'export const a = 2;\n', 'late.ts': 'export const late = 3;\n', 'yarn.lock': 'x\n' };
+  for (const [file, text] of Object.entries(files)) bench.write(file, text);
+  const session = await bench.session(await bench.core());
+  await session.ingest(never);
+  const at = (file: string): string => path.join(bench.workspace, file);
+  const states = async (...paths: string[]): Promise<unknown[]> => (await session.coverageOf({ paths: paths.map(at) })).map((file) => file && [file.path, file.state, file.rule]);
+  assert.deepEqual(await states('keep.ts', 'yarn.lock', 'none.ts', '../out.ts'), [['keep.ts', 'in', undefined], ['yarn.lock', 'excluded', 'lock_file'], null, null]);
+
+  // What a client would show: told once, then kept up to date by what it hears.
+  const shown = new Map<string, string>();
+  const follow = async (): Promise<void> => {
+    // Looks at the disk first.
+    await session.coverage({});
+    await session.ingest(never);
+    for (const { method, params } of bench.sent.splice(0)) {
+      if (method !== 'coverageChanged') continue;
+      const { files: changed, gone, everything } = params as CoverageChange;
+      if (everything) shown.clear();
+      for (const file of everything ? await session.coverage({}) : changed) shown.set(file.path, file.state);
+      for (const file of gone) shown.delete(file.path);
+    }
+    assert.deepEqual(Object.fromEntries(shown), Object.fromEntries((await session.coverage({})).map((file) => [file.path, file.state])));
+  };
+  await follow();
+  const steps: (() => void)[] = [
+    () => bench.write('keep.ts', 'export const kept = 4;\n'),
+    () => rmSync(at('late.ts')),
+    () => bench.write('.gitignore', 'drop/\n'),
+    () => bench.write('drop/b.ts', 'export const b = 5;\n'),
+    () => rmSync(at('yarn.lock')),
+    () => bench.write('.gitignore', 'keep.ts\n'),
+    () => bench.write('.env', 'KEY=1\n'),
+    () => rmSync(at('.gitignore')),
+  ];
+  for (const step of steps) {
+    step();
+    session.filesChanged({ paths: [] });
+    await follow();
+  }
+  bench.write('.gitignore', 'drop/\n');
+  session.filesChanged({ paths: [] });
+  await follow();
+  assert.deepEqual(await states('drop/a.ts', 'drop'), [['drop', 'excluded', 'ignored'], ['drop', 'excluded', 'ignored']]);
+});
+
+check('a root has globs of its own beside those of the settings', async (bench) => {
+  for (const root of ['a', 'b']) for (const file of ['gen/x.ts', 'out.ts', 'own.ts']) bench.write(`${root}/${file}`, `export const ${root} = 1;\n`);
+  bench.write('b/.gitignore', 'out.ts\n');
+  const session = await bench.session(await bench.core(), {
+    roots: [
+      { path: path.join(bench.workspace, 'a'), name: 'a', exclude: ['/own.ts'] },
+      { path: path.join(bench.workspace, 'b'), name: 'b', include: ['/out.ts'] },
+    ],
+    settings: { exclude: ['gen'], include: [] },
+  });
+  const out = (await session.coverage({})).filter(({ state }) => state === 'excluded').map(({ root, path: file, rule }) => [path.basename(root), file, rule]);
+  assert.deepEqual(out, [['a', 'gen', 'user'], ['a', 'own.ts', 'user'], ['b', 'gen', 'user']]);
 });
 
 check('two roots share equal segments, and a scope reads only its part', async (bench) => {

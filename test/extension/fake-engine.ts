@@ -88,6 +88,10 @@ class FakeSession implements ClientSession {
     return path === undefined ? files : files.filter((file) => file.path === path);
   }
 
+  async coverageOf({ paths }: { paths: readonly string[] }): Promise<readonly (messages.FileCoverage | null)[]> {
+    return paths.map(() => null);
+  }
+
   async forget(): Promise<{ segments: number; bytes: number }> {
     return { segments: 0, bytes: 0 };
   }

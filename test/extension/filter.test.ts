@@ -8,7 +8,7 @@ import { dirname, join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import fc from 'fast-check';
 import { compileGlobs, dedupeRoots, type FilterSettings } from '../../extension/engine/workspace/filter';
-import { walk, type Walk } from '../../extension/engine/workspace/walk';
+import { look, walk, type Walk } from '../../extension/engine/workspace/walk';
 
 function folder(t: TestContext): string {
   const path = realpathSync(mkdtempSync(join(tmpdir(), 'sala-filter-')));
@@ -190,6 +190,7 @@ test('built in: version control, installed packages, environments, tagged caches
 test('globs take paths, folders and names', () => {
   const cases: [string, string[], string[]][] = [
     ['*.sql', ['a.sql', 'x/y/b.sql'], ['a.sqlx']],
+    ['/a.sql', ['a.sql'], ['x/a.sql']],
     ['src/net', ['src/net', 'src/net/a.c', 'src/net/x/b.c'], ['src/network.c', 'lib/src/net/a.c']],
     ['src/net/**', ['src/net', 'src/net/a.c'], ['src/a.c']],
     ['./src/', ['src/a', 'src/x/y'], ['lib/src2']],
@@ -206,16 +207,47 @@ test('globs take paths, folders and names', () => {
   }
 });
 
-test('include and exclude settings are the rule `user`; folders without a chance are not walked', async (t) => {
+test('the exclude setting is the rule `user`', async (t) => {
   const root = folder(t);
-  write(root, { 'src/net/a.c': '', 'src/net/gen/b.c': '', 'src/ui/c.c': '', 'docs/d.md': '', 'e.c': '' });
-  const settings: FilterSettings = { include: ['src/**/*.c'], exclude: ['**/gen/**'] };
-  const found = await walk({ root, settings });
-  assert.deepEqual(inPaths(found), ['src/net/a.c', 'src/ui/c.c']);
-  assert.deepEqual(excludedAs(found), { docs: 'user', 'e.c': 'user', 'src/net/gen': 'user' });
-  assert.deepEqual(found.folders, ['', 'src', 'src/net', 'src/ui']);
-  const names = await walk({ root, settings: { include: ['*.md'], exclude: [] } });
-  assert.deepEqual(inPaths(names), ['docs/d.md']);
+  write(root, { 'src/net/a.c': '', 'src/net/gen/b.c': '', 'docs/d.md': '', 'e.c': '', 'docs/e.c': '' });
+  const found = await walk({ root, settings: { include: [], exclude: ['**/gen/**', '/e.c'] } });
+  assert.deepEqual(inPaths(found), ['docs/d.md', 'docs/e.c', 'src/net/a.c']);
+  assert.deepEqual(excludedAs(found), { 'e.c': 'user', 'src/net/gen': 'user' });
+});
+
+test('the include setting brings in what an ignore file or a rule about folders leaves out, and nothing else', async (t) => {
+  const root = folder(t);
+  write(root, {
+    '.gitignore': 'dist\nschemas\n*.log\n',
+    'src/a.c': '', 'src/b.log': '', 'c.log': '',
+    'schemas/q.graphql': '', 'x/schemas/deep/r.graphql': '',
+    'dist/api/v1/a.d.ts': '', 'dist/api/b.js': '', 'dist/c.js': '', 'dist/api/v1/node_modules/d.js': '',
+    'node_modules/pkg/index.d.ts': '', 'node_modules/pkg/lib/e.js': '', 'node_modules/other/f.js': '',
+    'odd [1]/g.log': '',
+  });
+  const include = ['schemas/**', '/dist/api/v1', 'node_modules/pkg/*.d.ts', '/c.log', 'odd \\[1\\]/g.log'];
+  const found = await walk({ root, settings: { include, exclude: [] } });
+  assert.deepEqual(inPaths(found), [
+    '.gitignore', 'c.log', 'dist/api/v1/a.d.ts', 'node_modules/pkg/index.d.ts', 'odd [1]/g.log', 'schemas/q.graphql', 'src/a.c', 'x/schemas/deep/r.graphql',
+  ]);
+  assert.deepEqual(excludedAs(found), {
+    'dist/api/b.js': 'ignored', 'dist/api/v1/node_modules': 'ignored', 'dist/c.js': 'ignored', 'node_modules/other': 'ignored', 'node_modules/pkg/lib/e.js': 'ignored', 'src/b.log': 'ignored',
+  });
+  assert.equal(found.excluded.find(({ path }) => path === 'dist/c.js')?.detail, '.gitignore:1: dist');
+  assert.equal(found.files.find(({ path }) => path === 'schemas/q.graphql')?.detail, 'include: schemas/**');
+  // The same of single paths, as after a change; and an exclude glob is stronger.
+  const settings: FilterSettings = { include, exclude: ['/schemas'] };
+  const again = await look({ root, settings }, ['dist/c.js', 'dist/api/v1/a.d.ts', 'schemas/q.graphql', 'node_modules/other/f.js']);
+  assert.deepEqual(inPaths(again), ['dist/api/v1/a.d.ts']);
+  assert.deepEqual(excludedAs(again), { 'dist/c.js': 'ignored', 'node_modules/other': 'ignored', schemas: 'user' });
+});
+
+test('a wish for names opens no ignored folder; version control stays out', async (t) => {
+  const root = folder(t);
+  write(root, { '.gitignore': 'dist\n*.sql\n', 'a.sql': '', 'dist/b.sql': '', '.git/HEAD': 'x', '.git/c.sql': '' });
+  const found = await walk({ root, settings: { include: ['*.sql', '.git/c.sql'], exclude: [] } });
+  assert.deepEqual(inPaths(found), ['.gitignore', 'a.sql']);
+  assert.deepEqual(found.folders, ['']);
 });
 
 // ---- repositories in repositories ---------------------------------------------------------------------------------------------

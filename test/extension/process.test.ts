@@ -46,7 +46,7 @@ test('folder and socket are the owner\'s alone; the log holds no text of the wor
   client.notify(messages.document, { path: '/w/a.ts', text: 'private text' });
   await assert.rejects(client.request(messages.complete, { root: null, path: 'a', text: 'private', offset: 99, trigger: 'explicit' }));
   assert.equal(statSync(store).mode & 0o777, 0o700);
-  assert.equal(statSync(path.join(store, 'engine-1-int8.sock')).mode & 0o777, 0o600);
+  assert.equal(statSync(path.join(store, `engine-${messages.protocolVersion}-int8.sock`)).mode & 0o777, 0o600);
   client.dispose();
   await nothingLeft();
   const log = readFileSync(path.join(store, 'engine.log'), 'utf8');

@@ -14,7 +14,7 @@ import type { Root } from '../messages';
 import type { Verdict } from './classify';
 
 export interface FilterSettings {
-  /** Not empty: only files that match one of these enter (rule `user`). */
+  /** Files and folders that match one of these enter although an ignore file, or a rule of ours about folders, leaves them out. */
   readonly include: readonly string[];
   /** Files and folders that match one of these stay out (rule `user`). */
   readonly exclude: readonly string[];
@@ -35,30 +35,38 @@ export interface FilterOptions {
 /**
  * Compiles globs over paths within a root; the result names the first glob that takes a path, or undefined. A glob that takes
  * a folder takes all below it (`src/net`, `src/net/` and `src/net/**` are the same), and one without a slash takes that
- * name anywhere (`*.sql`). Serves settings and `--scope` alike.
+ * name anywhere (`*.sql`; `/a.sql` is that of the root alone). One of them may be excepted. Serves settings and `--scope` alike.
  */
-export function compileGlobs(globs: readonly string[]): (path: string) => string | undefined {
+export function compileGlobs(globs: readonly string[]): (path: string, except?: string) => string | undefined {
   const options = { dot: true, nocase: process.platform === 'win32' };
   const matchers = globs.map((glob) => {
-    let pattern = trimGlob(glob).replace(/(?:\/\*\*)+$/, '');
+    let pattern = patternOf(glob);
     if (pattern === '' || pattern === '**') return { glob, matches: () => true };
-    if (!pattern.includes('/')) pattern = `**/${pattern}`;
+    if (!isAnchored(glob, pattern)) pattern = `**/${pattern}`;
     return { glob, matches: picomatch([pattern, `${pattern}/**`], options) };
   });
-  return (path) => matchers.find(({ matches }) => matches(path))?.glob;
+  return (path, except) => matchers.find(({ glob, matches }) => glob !== except && matches(path))?.glob;
 }
 
-function trimGlob(glob: string): string {
-  return glob.trim().replace(/^(?:\.?\/)+/, '').replace(/\/+$/, '');
+function patternOf(glob: string): string {
+  return glob.trim().replace(/^(?:\.?\/)+/, '').replace(/\/+$/, '').replace(/(?:\/\*\*)+$/, '');
 }
 
-/** Whether files that an include glob takes can lie in a folder, so that the others are not walked at all. */
-function compileIncludeFolders(globs: readonly string[]): (folder: string) => boolean {
-  const bases = globs.map((glob) => {
-    const pattern = trimGlob(glob);
-    return pattern.includes('/') ? picomatch.scan(pattern).base : '';
+function isAnchored(glob: string, pattern: string): boolean {
+  return pattern.includes('/') || glob.trim().startsWith('/');
+}
+
+/**
+ * Whether files that an include glob takes may lie in a folder that stays out itself, so that it is walked for them. Only of globs
+ * that begin with the name of a folder: for `*.sql` every installed package would be walked.
+ */
+function compileIncludeFolders(globs: readonly string[]): (folder: string, except: string | undefined) => boolean {
+  const bases = globs.flatMap((glob) => {
+    const pattern = patternOf(glob);
+    const base = isAnchored(glob, pattern) ? picomatch.scan(pattern).base.replace(/\\(.)/g, '$1') : '';
+    return base === '' ? [] : [{ glob, base }];
   });
-  return (folder) => bases.some((base) => base === '' || isWithin(base, folder) || isWithin(folder, base));
+  return (folder, except) => bases.some(({ glob, base }) => glob !== except && (isWithin(base, folder) || isWithin(folder, base)));
 }
 
 /** `path` is `folder` or lies below it; both with '/', relative to the same root. */
@@ -217,8 +225,12 @@ async function isBare(commonDir: string): Promise<boolean> {
 /** What the rules say about one entry of a folder. */
 export interface Decision {
   readonly verdict?: Verdict;
-  /** The .salaignore rule that brought it in. */
+  /** The .salaignore rule or include glob that brought it in. */
   readonly broughtIn?: string;
+  /** The include glob that brought in the entry, or a folder around it. */
+  readonly include?: string;
+  /** A folder that stays out, and is walked for what an include glob brings in from it. */
+  readonly barred?: Verdict;
 }
 
 /** A folder that is walked: its entries and the rules that hold in it. */
@@ -233,7 +245,8 @@ export class Folder {
     readonly salaFiles: readonly IgnoreFile[],
     /** Common directories of the checkouts that this folder lies in. */
     readonly checkouts: readonly string[],
-    readonly broughtIn: string | undefined,
+    /** What the folder's own entry was decided to be. */
+    private readonly own: Decision,
   ) {}
 
   pathOf(name: string): string {
@@ -246,6 +259,17 @@ export class Folder {
     if (this.filter.isOwn(path)) return ignored('built in: our own store');
     const exclude = this.filter.excludeGlob(path);
     if (exclude !== undefined) return { verdict: { rule: 'user', detail: `exclude: ${exclude}` } };
+    const decision = this.own.barred ? { verdict: this.own.barred } : this.byRules(path, name, isFolder);
+    if (!decision.verdict) return decision;
+    // A folder that was brought in keeps the rules that hold within it: its glob counts no second time.
+    const { include: outer } = this.own;
+    const include = this.filter.includeGlob(path, outer);
+    if (include !== undefined) return { include, broughtIn: `include: ${include}` };
+    return isFolder && this.filter.holdsIncluded(path, outer) ? { barred: decision.verdict, ...(outer !== undefined && { include: outer }) } : decision;
+  }
+
+  /** By ignore files and our own list of folders. */
+  private byRules(path: string, name: string, isFolder: boolean): Decision {
     const entry = isFolder ? `${path}/` : path;
     const sala = firstMatch(this.salaFiles, entry);
     if (sala?.ignored) return ignored(sala.detail);
@@ -255,11 +279,11 @@ export class Folder {
       const git = firstMatch(this.gitFiles, entry);
       if (git?.ignored) return ignored(git.detail);
     }
-    if (!this.filter.isIncluded(path, isFolder)) return { verdict: { rule: 'user', detail: 'no include glob takes it' } };
     // A negation that takes back a rule of .salaignore itself, or nothing, brings in what would be in anyway.
     const rescued = sala && (builtInRule(name, isFolder) ?? firstMatch(this.gitFiles, entry)?.ignored) ? sala.detail : undefined;
-    const broughtIn = rescued ?? this.broughtIn;
-    return broughtIn === undefined ? {} : { broughtIn };
+    const broughtIn = rescued ?? this.own.broughtIn;
+    const { include } = this.own;
+    return { ...(broughtIn !== undefined && { broughtIn }), ...(include !== undefined && { include }) };
   }
 }
 
@@ -275,8 +299,9 @@ export interface Barred {
 
 export class WorkspaceFilter {
   readonly excludeGlob: (path: string) => string | undefined;
-  private readonly includeGlob: ((path: string) => string | undefined) | undefined;
-  private readonly includeFolder: (folder: string) => boolean;
+  /** The first include glob that takes a path, but for `outer`. */
+  readonly includeGlob: (path: string, outer: string | undefined) => string | undefined;
+  readonly holdsIncluded: (folder: string, outer: string | undefined) => boolean;
   private readonly ownPaths: readonly string[];
   private readonly descended = new Map<string, Promise<Folder | Barred>>();
 
@@ -287,8 +312,8 @@ export class WorkspaceFilter {
   ) {
     const settings = options.settings ?? noSettings;
     this.excludeGlob = compileGlobs(settings.exclude);
-    this.includeGlob = settings.include.length > 0 ? compileGlobs(settings.include) : undefined;
-    this.includeFolder = compileIncludeFolders(settings.include);
+    this.includeGlob = compileGlobs(settings.include);
+    this.holdsIncluded = compileIncludeFolders(settings.include);
     this.ownPaths = (options.ownPaths ?? []).map((path) => this.relative(path)).filter((path) => path !== undefined);
   }
 
@@ -317,11 +342,6 @@ export class WorkspaceFilter {
     return this.ownPaths.includes(path);
   }
 
-  isIncluded(path: string, isFolder: boolean): boolean {
-    if (!this.includeGlob) return true;
-    return this.includeGlob(path) !== undefined || (isFolder && this.includeFolder(path));
-  }
-
   /** The root with its rules, those of a repository around it included. Throws `not_a_workspace`. */
   async openRoot(): Promise<Folder> {
     let entries: Dirent[];
@@ -332,18 +352,18 @@ export class WorkspaceFilter {
     }
     const own = hasGit(entries) ? await repositoryAt(this.root) : undefined;
     const around = own ? await this.checkout(own, '') : await this.enclosing();
-    return this.fold('', entries, around.gitFiles, [], around.checkouts, undefined);
+    return this.fold('', entries, around.gitFiles, [], around.checkouts, {});
   }
 
   /**
    * Opens a folder whose entry its parent has decided to walk, or says why its content keeps it out. Throws what reading the
    * folder throws.
    */
-  async enter(parent: Folder, name: string, broughtIn: string | undefined): Promise<Folder | Verdict> {
+  async enter(parent: Folder, name: string, decision: Decision): Promise<Folder | Verdict> {
     const path = parent.pathOf(name);
     const absolute = this.absolute(path);
     const entries = await readdir(absolute, { withFileTypes: true });
-    if (broughtIn === undefined) {
+    if (decision.broughtIn === undefined && !decision.barred) {
       const builtIn = await builtInContent(absolute, entries);
       if (builtIn !== undefined) return { rule: 'ignored', detail: builtIn };
     }
@@ -351,13 +371,13 @@ export class WorkspaceFilter {
     const nested = hasGit(entries) ? await repositoryAt(absolute) : undefined;
     if (!nested) {
       const gitFiles = parent.gitFiles.map((file) => file.enter(path));
-      return this.fold(path, entries, gitFiles, salaFiles, parent.checkouts, broughtIn);
+      return this.fold(path, entries, gitFiles, salaFiles, parent.checkouts, decision);
     }
     if (nested.linked && (await this.isSecondCheckout(nested, parent))) {
       return { rule: 'worktree', detail: 'worktree of this repository' };
     }
     const { gitFiles, checkouts } = await this.checkout(nested, path);
-    return this.fold(path, entries, gitFiles, salaFiles, [...parent.checkouts, ...checkouts], broughtIn);
+    return this.fold(path, entries, gitFiles, salaFiles, [...parent.checkouts, ...checkouts], decision);
   }
 
   /** The folder at `path` – or the first one on the way down to it that stays out. Remembered, since changes come in groups. */
@@ -375,8 +395,8 @@ export class WorkspaceFilter {
     const name = path.slice(slash + 1);
     const parent = await this.descend(path.slice(0, Math.max(slash, 0)));
     if (!(parent instanceof Folder)) return parent;
-    const { verdict, broughtIn } = parent.decide(name, true);
-    const next = verdict ?? (await this.enter(parent, name, broughtIn));
+    const decision = parent.decide(name, true);
+    const next = decision.verdict ?? (await this.enter(parent, name, decision));
     return next instanceof Folder ? next : { path, verdict: next };
   }
 
@@ -387,7 +407,7 @@ export class WorkspaceFilter {
     gitFiles: readonly IgnoreFile[],
     salaFiles: readonly IgnoreFile[],
     checkouts: readonly string[],
-    broughtIn: string | undefined,
+    decision: Decision,
   ): Promise<Folder> {
     const own = async (name: string, above: readonly IgnoreFile[]): Promise<readonly IgnoreFile[]> => {
       if (!entries.some((entry) => entry.name === name && entry.isFile())) return above;
@@ -395,7 +415,7 @@ export class WorkspaceFilter {
       const text = await readOptional(this.absolute(label));
       return text === undefined ? above : [IgnoreFile.parse(label, '', path, text), ...above];
     };
-    return new Folder(this, path, entries, await own('.gitignore', gitFiles), await own('.salaignore', salaFiles), checkouts, broughtIn);
+    return new Folder(this, path, entries, await own('.gitignore', gitFiles), await own('.salaignore', salaFiles), checkouts, decision);
   }
 
   private async checkout(repository: Repository, path: string): Promise<{ gitFiles: IgnoreFile[]; checkouts: string[] }> {
@@ -460,7 +480,7 @@ export class WorkspaceFilter {
  * A root that cannot be read stays, so that its failure is reported. The order of the others is kept; `path` becomes real.
  */
 export async function dedupeRoots(roots: readonly Root[], settings: FilterSettings = noSettings): Promise<Root[]> {
-  const real = await Promise.all(roots.map(async (root) => ({ path: await canonical(root.path), name: root.name })));
+  const real = await Promise.all(roots.map(async (root) => ({ ...root, path: await canonical(root.path) })));
   const kept: Root[] = [];
   for (const root of [...real].sort((a, b) => a.path.length - b.path.length)) {
     let covered = false;

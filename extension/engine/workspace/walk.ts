@@ -17,7 +17,7 @@ export interface WalkedFile {
   readonly mtimeMs: number;
   readonly ino: number;
   readonly class: FileClass;
-  /** The .salaignore rule that brought an ignored file in. */
+  /** The .salaignore rule or include glob that brought an ignored file in. */
   readonly detail?: string;
 }
 
@@ -201,14 +201,14 @@ class Walker {
   async entry(folder: Folder, entry: Dirent, tree: Tree): Promise<readonly Work[]> {
     const path = folder.pathOf(entry.name);
     const isFolder = entry.isDirectory();
-    const { verdict, broughtIn } = folder.decide(entry.name, isFolder);
-    if (verdict) {
-      tree.excluded.push(excludedEntry(path, isFolder, verdict));
+    const decision = folder.decide(entry.name, isFolder);
+    if (decision.verdict) {
+      tree.excluded.push(excludedEntry(path, isFolder, decision.verdict));
       return [];
     }
     try {
       if (isFolder) {
-        const entered = await this.filter.enter(folder, entry.name, broughtIn);
+        const entered = await this.filter.enter(folder, entry.name, decision);
         if (!(entered instanceof Folder)) {
           tree.excluded.push(excludedEntry(path, true, entered));
           return [];
@@ -218,7 +218,7 @@ class Walker {
         return [{ folder: entered, tree: child }];
       }
       if (entry.isSymbolicLink()) tree.excluded.push(await this.link(path));
-      else this.file(path, await lstat(this.filter.absolute(path)), broughtIn, tree);
+      else this.file(path, await lstat(this.filter.absolute(path)), decision.broughtIn, tree);
     } catch (error) {
       // Deleted between the listing and the look.
       if (isGone(error) && !entry.name.includes('\ufffd')) return [];

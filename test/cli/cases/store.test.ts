@@ -7,7 +7,7 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { appendFileSync, chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import type { IngestResult } from '../../../extension/engine/messages';
+import { protocolVersion, type IngestResult } from '../../../extension/engine/messages';
 import { asNobody, delay, eventually, failureOf, isRoot, statesOf, tinyModel, withCase, type Answer, type Case } from './support';
 
 const storeFolder = (c: Case): string => path.join(c.store, readdirSync(c.store).find((name) => /^[0-9a-f]{64}$/.test(name))!);
@@ -95,8 +95,8 @@ describe('one store', { concurrency: 5 }, () => {
       const folder = storeFolder(c);
       // A process of another start time, one that is gone, a socket that nobody listens at, and a half-written temporary file.
       const stranger = process.pid;
-      for (const name of [`engine-1-int8.${stranger}.12345-abcdef01.lock`, 'engine-1-int8.999999.1-abcdef01.lock']) writeFileSync(path.join(folder, name), '');
-      writeFileSync(path.join(folder, 'engine-1-int8.sock'), '');
+      for (const name of [`engine-${protocolVersion}-int8.${stranger}.12345-abcdef01.lock`, `engine-${protocolVersion}-int8.999999.1-abcdef01.lock`]) writeFileSync(path.join(folder, name), '');
+      writeFileSync(path.join(folder, `engine-${protocolVersion}-int8.sock`), '');
       mkdirSync(path.join(folder, 'segments', 'ab'), { recursive: true });
       writeFileSync(path.join(folder, 'segments', 'ab', 'half.tmp'), 'half');
       const began = performance.now();
