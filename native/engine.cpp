@@ -18,6 +18,16 @@ constexpr int kNumericsRevision = 1;
 // More would be a mistake, and cost more than they bring.
 constexpr int kMaxThreads = 1024;
 
+// A segment that stays in memory while somebody has this. On the engine thread only.
+std::shared_ptr<const int> hold_segment(SegmentTable& table, int handle) {
+  auto held = std::make_unique<const int>(handle);
+  table.retain(handle);
+  return {held.release(), [&table](const int* released) {
+            table.release(*released);
+            delete released;
+          }};
+}
+
 // A job of one step with a result.
 template <class Result>
 class OneStep : public ResultJob<Result> {
@@ -183,10 +193,13 @@ int Engine::create_tail(TailInput input) {
       fail(ErrorCode::invalid_argument, "expected ", input.view.size(), " numbers of hidden tokens, found ", input.hidden.size());
     }
     std::vector<ViewSegment> view;
+    std::vector<std::shared_ptr<const int>> held;
     for (size_t i = 0; i < input.view.size(); ++i) {
       view.push_back(segments_->view(input.view[i], input.hidden.empty() ? 0 : input.hidden[i]));
+      held.push_back(hold_segment(*segments_, input.view[i]));
     }
-    tail.view = std::make_shared<View>(model_->config, std::move(view), input.dense_scope_tokens);
+    tail.view = std::make_shared<View>(model_->config, std::move(view), input.dense_scope_tokens,
+                                       [this, held = std::move(held)](size_t i) { return segments_->image(*held[i]); });
     const int capacity = std::max(input.max_tokens, prefix.length() + 1);
     if (input.starts_from == TailStart::empty) {
       tail.sequence.emplace(model_->config, capacity, false);

@@ -100,7 +100,7 @@ struct MemoryUse {
 // One request's exact sequence and what it needs to go on.
 struct Tail {
   std::optional<Sequence> sequence;
-  std::shared_ptr<const View> view;
+  std::shared_ptr<View> view;
   std::vector<int32_t> prefix_to_run;  // P, where the tail starts from nothing and has not begun yet
   std::vector<float> last_logits;      // of the last token that was run
   std::optional<int32_t> pending;      // decoded last, not run yet

@@ -143,12 +143,12 @@ SegmentImage SegmentTable::image(int handle) {
   return image;
 }
 
-ViewSegment SegmentTable::view(int handle, int n_hidden) {
+ViewSegment SegmentTable::view(int handle, int n_hidden) const {
   const Segment& segment = get(handle);
   if (n_hidden < 0 || n_hidden > segment.layout.n_tokens) {
     fail(ErrorCode::invalid_argument, "expected 0 to ", segment.layout.n_tokens, " hidden tokens, found ", n_hidden);
   }
-  return {segment.layout, image(handle), n_hidden};
+  return {segment.layout, n_hidden};
 }
 
 ReadSpan SegmentTable::reading_keys(int handle, int sparse_layer, int kv_head, std::vector<SegmentImage>& hold) {

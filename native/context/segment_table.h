@@ -39,12 +39,15 @@ class SegmentTable {
   // Takes a new image: written to the store if there is one, then in memory with one reference.
   Added add(SegmentHeader header, Aligned<uint8_t> image);
 
+  // One more reference to a handle that is in memory.
+  void retain(int handle) { ++get(handle).n_references; }
   // A handle that is not (or no longer) known is passed over: whoever cleans up must not fail.
   void release(int handle) noexcept;
 
   const SegmentLayout& layout(int handle) const { return get(handle).layout; }
+  ViewSegment view(int handle, int n_hidden) const;
   // Maps the image if it is not. A damaged file is set aside, and of that or a newer one the segment forgotten: throws store_invalid.
-  ViewSegment view(int handle, int n_hidden);
+  SegmentImage image(int handle);
   // Keys of one head behind the header; `hold` keeps alive what they lie in.
   ReadSpan reading_keys(int handle, int sparse_layer, int kv_head, std::vector<SegmentImage>& hold);
 
@@ -70,7 +73,6 @@ class SegmentTable {
   int insert(Segment segment);
   // From now on the address leads to nothing: it may do so already, or to another handle.
   void forget_key(const Segment& segment, int handle) noexcept;
-  SegmentImage image(int handle);
   void set_aside(const std::string& path) const;
 
   const ModelConfig& config_;

@@ -4,8 +4,10 @@
 
 namespace sala {
 
-View::View(const ModelConfig& config, std::vector<ViewSegment> segments, std::optional<int> dense_scope_tokens)
-    : config_(config), segments_(std::move(segments)), scoring_(config.n_sparse_layers()) {
+View::View(const ModelConfig& config, std::vector<ViewSegment> segments, std::optional<int> dense_scope_tokens,
+           std::function<SegmentImage(size_t)> fetch)
+    : config_(config), segments_(std::move(segments)), fetch_(std::move(fetch)), scoring_(config.n_sparse_layers()) {
+  images_.reserve(segments_.size());
   for (const ViewSegment& segment : segments_) {
     n_tokens_ += segment.layout.n_tokens;
     n_visible_tokens_ += segment.layout.n_tokens - std::min(segment.n_hidden, segment.layout.n_tokens);
@@ -14,11 +16,23 @@ View::View(const ModelConfig& config, std::vector<ViewSegment> segments, std::op
   selects_blocks_ = config.sparse_config && dense_scope_tokens && n_tokens_ > *dense_scope_tokens;
 }
 
+bool View::fetch_some() {
+  for (size_t n_bytes = 0; images_.size() < segments_.size() && n_bytes < kFetchBytes;) {
+    n_bytes += segments_[images_.size()].layout.image_bytes();
+    images_.push_back(fetch_(images_.size()));
+  }
+  if (images_.size() < segments_.size()) return false;
+  fetch_ = nullptr;
+  return true;
+}
+
 std::vector<KvTile> View::tiles(int sparse_layer) const {
+  CHECK(images_.size() == segments_.size());
   std::vector<KvTile> tiles;
   tiles.reserve(n_blocks_);
-  for (const ViewSegment& segment : segments_) {
-    const SegmentKv kv(segment.layout, segment.image);
+  for (size_t i = 0; i < segments_.size(); ++i) {
+    const ViewSegment& segment = segments_[i];
+    const SegmentKv kv(segment.layout, images_[i]);
     for (int block = 0; block < segment.layout.n_blocks(); ++block) tiles.push_back(kv.tile(sparse_layer, block, segment.n_hidden));
   }
   return tiles;
@@ -33,9 +47,11 @@ const View::Scoring& View::scoring(int sparse_layer) const {
   for (const ViewSegment& segment : segments_) ready->n_windows += segment.layout.n_windows;
   ready->k1 = Aligned<float>(size_t(n_heads) * ready->n_windows * d);
   int first_window = 0;
-  for (const ViewSegment& segment : segments_) {
+  CHECK(images_.size() == segments_.size());
+  for (size_t i = 0; i < segments_.size(); ++i) {
+    const ViewSegment& segment = segments_[i];
     const int n_windows = segment.layout.n_windows;
-    const SegmentKv kv(segment.layout, segment.image);
+    const SegmentKv kv(segment.layout, images_[i]);
     for (int g = 0; g < n_heads; ++g) {
       kv.compressed_keys(sparse_layer, g, ready->k1.data() + (size_t(g) * ready->n_windows + first_window) * d);
     }

@@ -1,7 +1,9 @@
 // What an answer attends to beside the prefix and itself: a list of segments, best first, some of them with hidden headers.
-// Knows nothing of files, hashes or shares. Immutable but for what it prepares on first use, so forks of a tail share it.
+// Knows nothing of files, hashes or shares. Immutable but for what it prepares on first use, so forks of a tail share it: images
+// are fetched some at a time before the first pass, since checking those of a whole workspace takes seconds.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -12,14 +14,20 @@ namespace sala {
 
 struct ViewSegment {
   SegmentLayout layout;
-  SegmentImage image;
   int n_hidden = 0;  // leading tokens that are left out of attention
 };
 
 class View {
  public:
-  // dense_scope_tokens: above that many tokens (hidden ones count) blocks are selected; absent: never.
-  View(const ModelConfig& config, std::vector<ViewSegment> segments, std::optional<int> dense_scope_tokens);
+  // dense_scope_tokens: above that many tokens (hidden ones count) blocks are selected; absent: never. fetch(i): the image of
+  // segment i; kept until all of them are there.
+  View(const ModelConfig& config, std::vector<ViewSegment> segments, std::optional<int> dense_scope_tokens,
+       std::function<SegmentImage(size_t)> fetch);
+
+  // Fetches at most kFetchBytes of images (and at least one); true when all are there, which the functions below tiles() need.
+  // Throws what `fetch` throws.
+  static constexpr size_t kFetchBytes = size_t{8} << 20;
+  bool fetch_some();
 
   int n_tokens() const { return n_tokens_; }                   // hidden ones included
   int n_visible_tokens() const { return n_visible_tokens_; }
@@ -40,6 +48,8 @@ class View {
  private:
   const ModelConfig& config_;
   std::vector<ViewSegment> segments_;
+  std::vector<SegmentImage> images_;  // of the first of them
+  std::function<SegmentImage(size_t)> fetch_;
   int n_tokens_ = 0, n_visible_tokens_ = 0, n_blocks_ = 0;
   bool selects_blocks_ = false;
   mutable std::vector<std::unique_ptr<Scoring>> scoring_;  // by sparse layer; only the engine thread asks

@@ -32,6 +32,7 @@ PrefillJob::PrefillJob(Engine& engine, int tail, std::vector<int32_t> tokens, in
 bool PrefillJob::step() {
   if (!started_) start();
   Tail& tail = working_tail(engine_.tails_, tail_);
+  if (tail.view && !tail.view->fetch_some()) return false;
   if (!forward_) start_pass(tail);
   forward_->step();
   if (!forward_->done()) return false;
@@ -105,8 +106,9 @@ void PrefillJob::finish_pass(Tail& tail) {
 void PrefillJob::broken_off(const std::exception_ptr& error) noexcept {
   const auto at = engine_.tails_.find(tail_);
   if (!started_ || at == engine_.tails_.end()) return;
-  // Some layers have seen tokens that others have not: nothing can go on from here.
-  at->second.busy = false;
+  // Some layers have seen tokens that others have not: nothing can go on from here, and what it held is of no use.
+  forward_.reset();
+  at->second = Tail{};
   at->second.failed = error;
 }
 

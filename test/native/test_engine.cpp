@@ -412,6 +412,49 @@ TEST_CASE("engine: handles balance when opening fails, and when they are given b
   CHECK(open(*load(store.path)).n_newer == 0);
 }
 
+TEST_CASE("engine: a view's images are fetched some at a time, of segments that stay until then") {
+  auto engine = load();
+  const ModelConfig& config = engine->model().config;
+  const auto segment_of = [&](int n_tokens) { return ViewSegment{segment_layout(config, KvForm::int8, n_tokens), 0}; };
+  std::vector<ViewSegment> segments(1000, segment_of(495));
+  segments[3] = segment_of(1 << 20);  // larger than what is fetched at a time
+  std::vector<size_t> fetched;
+  View view(config, segments, std::nullopt, [&](size_t i) {
+    fetched.push_back(i);
+    return SegmentImage{};
+  });
+  for (bool done = false; !done;) {
+    const size_t before = fetched.size();
+    done = view.fetch_some();
+    size_t n_bytes = 0;
+    for (size_t i = before; i < fetched.size(); ++i) n_bytes += segments[fetched[i]].layout.image_bytes();
+    REQUIRE(fetched.size() > before);
+    // Less than a step's worth but for the last one of it.
+    CHECK(n_bytes - segments[fetched.back()].layout.image_bytes() < View::kFetchBytes);
+  }
+  CHECK(fetched.size() == segments.size());
+  CHECK(std::is_sorted(fetched.begin(), fetched.end()));
+  CHECK(view.fetch_some());
+  CHECK(fetched.size() == segments.size());
+
+  // Nothing is mapped before a tail is prefilled, and until then its segments stay.
+  Folder store;
+  auto stored = load(store.path);
+  const auto inputs = random_segments(2, 37);
+  TailInput input;
+  input.view = encode(*stored, inputs).handles;
+  input.max_tokens = 40;
+  const int tail = stored->create_tail(input), unused = stored->create_tail(input);
+  stored->release_segments(input.view);
+  prefill(*stored, tail, {1});
+  CHECK(stored->memory().n_segments == 2);
+  stored->release_tail(unused);
+  TailInput empty;
+  empty.max_tokens = 40;
+  prefill(*stored, stored->create_tail(empty), {1});  // commands before it have run
+  CHECK(stored->memory().n_segments == 0);
+}
+
 TEST_CASE("engine: a segment that was damaged and encoded again is one segment, whoever lets go of the old one") {
   Folder store;
   const auto segments = random_segments(1, 29);
