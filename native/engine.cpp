@@ -71,7 +71,7 @@ Engine::Engine(EngineOptions options) : options_(std::move(options)) {
     const Checkpoint checkpoint(options_.model_dir);
     weights = load_weights(config, checkpoint);
   }
-  model_.reset(new Model{std::move(config), std::move(weights), best_backend(), *stream_, options_.activations});
+  model_.reset(new Model{std::move(config), std::move(weights), best_backend(), *stream_, workspace_, options_.activations});
   // fp32 keys and values are for conformance: never stored.
   if (model_->kv_form() == KvForm::f32) options_.segments_dir.clear();
   segments_ = std::make_unique<SegmentTable>(model_->config, model_->kv_form(), options_.segments_dir, reading);

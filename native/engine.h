@@ -157,6 +157,7 @@ class Engine {
 
   EngineOptions options_;
   std::unique_ptr<Stream> stream_;
+  Workspace workspace_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<SegmentTable> segments_;
   std::unique_ptr<Sequence> prefix_;

@@ -38,8 +38,6 @@ Forward::Forward(const Model& model, std::vector<SequencePart> parts) : model_(m
   }
   const size_t size = size_t(n_rows_) * config.hidden_size;
   h_ = Aligned<float>(size);
-  x_ = Aligned<float>(size);
-  out_ = Aligned<float>(size);
   model.ops.embed({&model.weights.embed_tokens, ids.data(), h_.data(), n_rows_, config.scale_emb}, model.stream);
 
   const auto tables = [&](bool wanted, int d, Aligned<float>& cos, Aligned<float>& sin) {
@@ -66,53 +64,62 @@ void Forward::step() {
 
 void Forward::attention(const LayerWeights& weights) {
   const ModelConfig& config = model_.config;
-  model_.ops.rms_norm({h_.data(), weights.input_layernorm.data(), x_.data(), n_rows_, config.hidden_size, config.rms_norm_eps}, model_.stream);
+  Workspace::Frame memory(model_.workspace);
+  float* x = memory.take<float>(h_.size());
+  float* out = memory.take<float>(h_.size());
+  model_.ops.rms_norm({h_.data(), weights.input_layernorm.data(), x, n_rows_, config.hidden_size, config.rms_norm_eps}, model_.stream);
   if (config.mixer_types[layer_] == MixerType::lightning) {
-    lightning_attn_layer(*this, weights, x_.data(), out_.data());
+    lightning_attn_layer(*this, memory, weights, x, out);
     ++lightning_layer_;
   } else {
-    sparse_attn_layer(*this, weights, x_.data(), out_.data());
+    sparse_attn_layer(*this, memory, weights, x, out);
     ++sparse_layer_;
   }
-  model_.ops.add_scaled({h_.data(), out_.data(), config.residual_scale(), int64_t(h_.size())}, model_.stream);
+  model_.ops.add_scaled({h_.data(), out, config.residual_scale(), int64_t(h_.size())}, model_.stream);
 }
 
 void Forward::mlp(const LayerWeights& weights) {
   const ModelConfig& config = model_.config;
-  model_.ops.rms_norm({h_.data(), weights.post_attention_layernorm.data(), x_.data(), n_rows_, config.hidden_size, config.rms_norm_eps},
-                      model_.stream);
   const size_t size = size_t(n_rows_) * config.intermediate_size;
-  Aligned<float> gate(size), up(size);
-  LinearInput input(model_, x_.data(), n_rows_, config.hidden_size);
-  input.apply(weights.gate_proj, gate.data());
-  input.apply(weights.up_proj, up.data());
-  model_.ops.swiglu({gate.data(), up.data(), gate.data(), int64_t(size)}, model_.stream);
-  LinearInput(model_, gate.data(), n_rows_, config.intermediate_size).apply(weights.down_proj, out_.data());
-  model_.ops.add_scaled({h_.data(), out_.data(), config.residual_scale(), int64_t(h_.size())}, model_.stream);
+  Workspace::Frame memory(model_.workspace);
+  float* x = memory.take<float>(h_.size());
+  float* out = memory.take<float>(h_.size());
+  float* gate = memory.take<float>(size);
+  float* up = memory.take<float>(size);
+  model_.ops.rms_norm({h_.data(), weights.post_attention_layernorm.data(), x, n_rows_, config.hidden_size, config.rms_norm_eps}, model_.stream);
+  LinearInput input(model_, memory, x, n_rows_, config.hidden_size);
+  input.apply(weights.gate_proj, gate);
+  input.apply(weights.up_proj, up);
+  model_.ops.swiglu({gate, up, gate, int64_t(size)}, model_.stream);
+  LinearInput(model_, memory, gate, n_rows_, config.intermediate_size).apply(weights.down_proj, out);
+  model_.ops.add_scaled({h_.data(), out, config.residual_scale(), int64_t(h_.size())}, model_.stream);
 }
 
 void Forward::logits(int part, int first, int n, float* out) const {
   CHECK(done());
   const ModelConfig& config = model_.config;
-  Aligned<float> y(size_t(n) * config.hidden_size);
-  model_.ops.rms_norm({hidden(part) + size_t(first) * config.hidden_size, model_.weights.norm.data(), y.data(), n, config.hidden_size,
+  Workspace::Frame memory(model_.workspace);
+  const size_t size = size_t(n) * config.hidden_size;
+  float* y = memory.take<float>(size);
+  model_.ops.rms_norm({hidden(part) + size_t(first) * config.hidden_size, model_.weights.norm.data(), y, n, config.hidden_size,
                        config.rms_norm_eps},
                       model_.stream);
   const float divisor = config.logits_divisor();
   if (divisor != 1.0f) {
-    for (float& value : y) value /= divisor;
+    for (size_t i = 0; i < size; ++i) y[i] /= divisor;
   }
-  LinearInput(model_, y.data(), n, config.hidden_size).apply(model_.weights.head(), nullptr, out, config.vocab_size);
+  LinearInput(model_, memory, y, n, config.hidden_size).apply(model_.weights.head(), nullptr, out, config.vocab_size);
 }
 
 void Forward::queries(int part, int first, int n, float* out) const {
   const ModelConfig& config = model_.config;
   const LayerWeights& weights = model_.weights.layers[layer_];
-  Aligned<float> x(size_t(n) * config.hidden_size);
-  model_.ops.rms_norm({hidden(part) + size_t(first) * config.hidden_size, weights.input_layernorm.data(), x.data(), n, config.hidden_size,
+  Workspace::Frame memory(model_.workspace);
+  float* x = memory.take<float>(size_t(n) * config.hidden_size);
+  model_.ops.rms_norm({hidden(part) + size_t(first) * config.hidden_size, weights.input_layernorm.data(), x, n, config.hidden_size,
                        config.rms_norm_eps},
                       model_.stream);
-  LinearInput(model_, x.data(), n, config.hidden_size).apply(weights.q_proj, out);
+  LinearInput(model_, memory, x, n, config.hidden_size).apply(weights.q_proj, out);
 }
 
 float Forward::logit_scale(int part, int row) const {

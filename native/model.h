@@ -10,6 +10,7 @@
 #include "native/context/view.h"
 #include "native/model_config.h"
 #include "native/weights.h"
+#include "native/workspace.h"
 
 namespace sala {
 
@@ -20,6 +21,7 @@ struct Model {
   Weights weights;
   const Ops& ops;
   Stream& stream;
+  Workspace& workspace;
   Activations activations;
 
   // What others read of a segment: 8 bit, or fp32 with fp32 activations (never stored).
@@ -79,8 +81,8 @@ class Forward {
   void attention(const LayerWeights& weights);
   void mlp(const LayerWeights& weights);
 
-  friend void lightning_attn_layer(Forward&, const LayerWeights&, const float*, float*);
-  friend void sparse_attn_layer(Forward&, const LayerWeights&, const float*, float*);
+  friend void lightning_attn_layer(Forward&, Workspace::Frame&, const LayerWeights&, const float*, float*);
+  friend void sparse_attn_layer(Forward&, Workspace::Frame&, const LayerWeights&, const float*, float*);
 
   const Model& model_;
   std::vector<SequencePart> parts_;
@@ -89,7 +91,7 @@ class Forward {
   int n_rows_ = 0;
   int layer_ = 0;
   int sparse_layer_ = 0, lightning_layer_ = 0;  // the layer's number among those of its kind
-  Aligned<float> h_, x_, out_;                  // [n_rows, hidden_size]: residual, normed, a layer's output
+  Aligned<float> h_;                            // [n_rows, hidden_size]: the residual stream
   Aligned<float> lightning_cos_, lightning_sin_, sparse_cos_, sparse_sin_;
 };
 

@@ -19,10 +19,11 @@ const LinearInput::Quantized& LinearInput::quantized(int group_size, const int32
     if (q.group_size == group_size && q.column_order == column_order) return q;
   }
   const size_t n_groups = size_t(n_rows_) * (n_cols_ / group_size);
-  quantized_.push_back({group_size, column_order, Aligned<int8_t>(size_t(n_rows_) * n_cols_), Aligned<float>(n_groups), Aligned<int32_t>(n_groups)});
-  Quantized& q = quantized_.back();
+  quantized_.push_back({group_size, column_order, memory_.take<int8_t>(size_t(n_rows_) * n_cols_), memory_.take<float>(n_groups),
+                        memory_.take<int32_t>(n_groups)});
+  const Quantized& q = quantized_.back();
   model_.ops.quantize_rows({.x = x_, .n_rows = n_rows_, .n_cols = n_cols_, .group_size = group_size, .column_order = column_order,
-                            .q = q.q.data(), .scales = q.scales.data(), .sums = q.sums.data()},
+                            .q = q.q, .scales = q.scales, .sums = q.sums},
                            model_.stream);
   return q;
 }
@@ -42,9 +43,9 @@ void LinearInput::apply(const Matrix& weight, const float* bias, float* out, int
   }
   if (group_size) {
     const Quantized& q = quantized(group_size, weight.column_order.data());
-    args.q = q.q.data();
-    args.q_scales = q.scales.data();
-    args.q_sums = q.sums.data();
+    args.q = q.q;
+    args.q_scales = q.scales;
+    args.q_sums = q.sums;
     args.q_group_size = group_size;
   } else {
     args.x = x_;

@@ -9,8 +9,9 @@ namespace sala {
 
 class LinearInput {
  public:
-  // x [n_rows, n_cols] must outlive this.
-  LinearInput(const Model& model, const float* x, int n_rows, int n_cols) : model_(model), x_(x), n_rows_(n_rows), n_cols_(n_cols) {}
+  // x [n_rows, n_cols] must outlive this. The 8-bit rows are taken from `memory`.
+  LinearInput(const Model& model, Workspace::Frame& memory, const float* x, int n_rows, int n_cols)
+      : model_(model), memory_(memory), x_(x), n_rows_(n_rows), n_cols_(n_cols) {}
 
   // out [n_rows, out_stride] = x · Wᵀ + bias.
   void apply(const Matrix& weight, const float* bias, float* out, int64_t out_stride);
@@ -22,13 +23,14 @@ class LinearInput {
   struct Quantized {
     int group_size;
     const int32_t* column_order;
-    Aligned<int8_t> q;
-    Aligned<float> scales;
-    Aligned<int32_t> sums;
+    int8_t* q;
+    float* scales;
+    int32_t* sums;
   };
   const Quantized& quantized(int group_size, const int32_t* column_order);
 
   const Model& model_;
+  Workspace::Frame& memory_;
   const float* x_;
   int n_rows_, n_cols_;
   std::vector<Quantized> quantized_;

@@ -21,6 +21,12 @@ void append_rows(const float* rows, int n, int n_heads, int d, float* own, int c
   }
 }
 
+const float* copy_of(const float* from, size_t n, Workspace::Frame& memory) {
+  float* copy = memory.take<float>(n);
+  std::copy_n(from, n, copy);
+  return copy;
+}
+
 // Windows that lie wholly within n tokens.
 int n_complete_windows(int n, int kernel, int stride) { return n < kernel ? 0 : (n - kernel) / stride + 1; }
 
@@ -38,7 +44,7 @@ void extend_compressed(const Model& model, const float* k, const Sequence& seque
 }
 
 // Exact mode: [n, heads, width] block ids of the sequence for tokens n_past … n_past + n − 1.
-SelectedBlocks select_in_sequence(const Model& model, const float* q, const float* q_scale, const OwnKv& own, const Sequence& sequence,
+SelectedBlocks select_in_sequence(const Model& model, Workspace::Frame& memory, const float* q, const float* q_scale, const OwnKv& own, const Sequence& sequence,
                                   int n_past, int n) {
   const ModelConfig& config = model.config;
   const SparseConfig& sparse = *config.sparse_config;
@@ -55,12 +61,12 @@ SelectedBlocks select_in_sequence(const Model& model, const float* q, const floa
     begin[b] = std::min(n_k1, std::max(0, windows_per_block * b - 1));
     end[b] = std::max(begin[b], std::min(n_k1, windows_per_block * (b + 1)));
   }
-  Aligned<float> scores(size_t(n) * n_heads * n_blocks);
+  float* scores = memory.take<float>(size_t(n) * n_heads * n_blocks);
   model.ops.block_scores({.q = q, .q_scale = q_scale, .k1 = own.k1.data(), .k2 = own.k2.data(),
                           .k1_stride = int64_t(sequence.k1_capacity()) * config.head_dim,
                           .k2_stride = int64_t(sequence.k2_capacity()) * config.head_dim, .n_k1 = n_k1, .n_k2 = n_k2,
                           .visible_k1 = visible_k1.data(), .visible_k2 = visible_k2.data(), .block_begin = begin.data(),
-                          .block_end = end.data(), .n_blocks = n_blocks, .scores = scores.data(), .n_tokens = n,
+                          .block_end = end.data(), .n_blocks = n_blocks, .scores = scores, .n_tokens = n,
                           .n_heads = config.num_attention_heads, .n_kv_heads = n_heads, .head_dim = config.head_dim},
                          model.stream);
 
@@ -72,7 +78,7 @@ SelectedBlocks select_in_sequence(const Model& model, const float* q, const floa
     const int local = std::max(0, own_block - sparse.window_size / sparse.block_size);
     for (int g = 0; g < n_heads; ++g) {
       const size_t row = size_t(i) * n_heads + g;
-      float* score = scores.data() + row * n_blocks;
+      float* score = scores + row * n_blocks;
       const float forced = std::numeric_limits<float>::infinity();
       std::fill_n(score, std::min(sparse.init_blocks, own_block + 1), forced);
       std::fill(score + local, score + own_block + 1, forced);
@@ -80,25 +86,25 @@ SelectedBlocks select_in_sequence(const Model& model, const float* q, const floa
     }
   }
   selected.ids.resize(size_t(n) * n_heads * selected.width);
-  model.ops.topk_blocks({scores.data(), n_valid.data(), selected.ids.data(), n * n_heads, n_blocks, selected.width}, model.stream);
+  model.ops.topk_blocks({scores, n_valid.data(), selected.ids.data(), n * n_heads, n_blocks, selected.width}, model.stream);
   return selected;
 }
 
 // Composed context: [n, heads, min(topk, blocks)] block ids of the scope, counted through its segments.
-SelectedBlocks select_in_scope(const Model& model, const float* q, const float* q_scale, const View& view, int sparse_layer, int n) {
+SelectedBlocks select_in_scope(const Model& model, Workspace::Frame& memory, const float* q, const float* q_scale, const View& view, int sparse_layer, int n) {
   const ModelConfig& config = model.config;
   const View::Scoring& scoring = view.scoring(sparse_layer);
   const int n_heads = config.num_key_value_heads, n_blocks = view.n_blocks();
-  Aligned<float> scores(size_t(n) * n_heads * n_blocks);
+  float* scores = memory.take<float>(size_t(n) * n_heads * n_blocks);
   model.ops.block_scores({.q = q, .q_scale = q_scale, .k1 = scoring.k1.data(), .k2 = nullptr,
                           .k1_stride = int64_t(scoring.n_windows) * config.head_dim, .k2_stride = 0, .n_k1 = scoring.n_windows, .n_k2 = 0,
                           .visible_k1 = nullptr, .visible_k2 = nullptr, .block_begin = scoring.block_begin.data(),
-                          .block_end = scoring.block_end.data(), .n_blocks = n_blocks, .scores = scores.data(), .n_tokens = n,
+                          .block_end = scoring.block_end.data(), .n_blocks = n_blocks, .scores = scores, .n_tokens = n,
                           .n_heads = config.num_attention_heads, .n_kv_heads = n_heads, .head_dim = config.head_dim},
                          model.stream);
   SelectedBlocks selected{0, std::min(config.sparse_config->topk, n_blocks), {}};
   selected.ids.resize(size_t(n) * n_heads * selected.width);
-  model.ops.topk_blocks({scores.data(), nullptr, selected.ids.data(), n * n_heads, n_blocks, selected.width}, model.stream);
+  model.ops.topk_blocks({scores, nullptr, selected.ids.data(), n * n_heads, n_blocks, selected.width}, model.stream);
   return selected;
 }
 
@@ -155,36 +161,41 @@ Attended attend_view(const View* view, int sparse_layer, const OwnKv& own, const
 
 }  // namespace
 
-void sparse_attn_layer(Forward& forward, const LayerWeights& weights, const float* x, float* out) {
+void sparse_attn_layer(Forward& forward, Workspace::Frame& memory, const LayerWeights& weights, const float* x, float* out) {
   const Model& model = forward.model_;
   const ModelConfig& config = model.config;
   const int n_rows = forward.n_rows_, d = config.head_dim, n_kv_heads = config.num_key_value_heads;
   const int q_size = config.num_attention_heads * d, kv_size = n_kv_heads * d;
-  Aligned<float> q(size_t(n_rows) * q_size), k(size_t(n_rows) * kv_size), v(size_t(n_rows) * kv_size), o(size_t(n_rows) * q_size);
-  Aligned<float> q_scale(n_rows), q_unrotated, k_unrotated;
+  float* q = memory.take<float>(size_t(n_rows) * q_size);
+  float* k = memory.take<float>(size_t(n_rows) * kv_size);
+  float* v = memory.take<float>(size_t(n_rows) * kv_size);
+  float* o = memory.take<float>(size_t(n_rows) * q_size);
+  float* q_scale = memory.take<float>(n_rows);
+  const float *q_scored = q, *k_scored = k;  // what blocks are selected by
 
-  LinearInput input(model, x, n_rows, config.hidden_size);
-  input.apply(weights.q_proj, q.data());
-  input.apply(weights.k_proj, k.data());
-  input.apply(weights.v_proj, v.data());
+  LinearInput input(model, memory, x, n_rows, config.hidden_size);
+  input.apply(weights.q_proj, q);
+  input.apply(weights.k_proj, k);
+  input.apply(weights.v_proj, v);
   if (config.attn_use_rope) {
     if (config.sparse_config && config.sparse_config->use_nope) {
-      q_unrotated = q.clone();
-      k_unrotated = k.clone();
+      q_scored = copy_of(q, size_t(n_rows) * q_size, memory);
+      k_scored = copy_of(k, size_t(n_rows) * kv_size, memory);
     }
-    model.ops.rope({q.data(), forward.sparse_cos_.data(), forward.sparse_sin_.data(), n_rows, config.num_attention_heads, d}, model.stream);
-    model.ops.rope({k.data(), forward.sparse_cos_.data(), forward.sparse_sin_.data(), n_rows, n_kv_heads, d}, model.stream);
+    model.ops.rope({q, forward.sparse_cos_.data(), forward.sparse_sin_.data(), n_rows, config.num_attention_heads, d}, model.stream);
+    model.ops.rope({k, forward.sparse_cos_.data(), forward.sparse_sin_.data(), n_rows, n_kv_heads, d}, model.stream);
   }
 
   for (size_t part = 0; part < forward.parts_.size(); ++part) {
+    Workspace::Frame part_memory(model.workspace);
     Sequence& sequence = *forward.parts_[part].sequence;
     OwnKv& own = sequence.kv(forward.sparse_layer_);
     const View* view = forward.parts_[part].view;
     const int first = forward.first_row_[part], n = forward.n_tokens(int(part)), n_past = forward.n_past_[part];
-    append_rows(k.data() + size_t(first) * kv_size, n, n_kv_heads, d, own.k.data(), sequence.capacity(), n_past);
-    append_rows(v.data() + size_t(first) * kv_size, n, n_kv_heads, d, own.v.data(), sequence.capacity(), n_past);
-    const float* part_q = q.data() + size_t(first) * q_size;
-    const float* scoring_q = q_unrotated.empty() ? part_q : q_unrotated.data() + size_t(first) * q_size;
+    append_rows(k + size_t(first) * kv_size, n, n_kv_heads, d, own.k.data(), sequence.capacity(), n_past);
+    append_rows(v + size_t(first) * kv_size, n, n_kv_heads, d, own.v.data(), sequence.capacity(), n_past);
+    const float* part_q = q + size_t(first) * q_size;
+    const float* scoring_q = q_scored + size_t(first) * q_size;
     const float root = 1.0f / std::sqrt(float(d));
     for (int i = 0; i < n; ++i) q_scale[first + i] = root * forward.logit_scale(int(part), i);
 
@@ -194,7 +205,7 @@ void sparse_attn_layer(Forward& forward, const LayerWeights& weights, const floa
     if (sequence.exact() && config.sparse_config) {
       const SparseConfig& sparse = *config.sparse_config;
       if (!own.k_scored.empty()) {
-        append_rows(k_unrotated.data() + size_t(first) * kv_size, n, n_kv_heads, d, own.k_scored.data(), sequence.capacity(), n_past);
+        append_rows(k_scored + size_t(first) * kv_size, n, n_kv_heads, d, own.k_scored.data(), sequence.capacity(), n_past);
       }
       const float* scored = own.k_scored.empty() ? own.k.data() : own.k_scored.data();
       extend_compressed(model, scored, sequence, n_past, n_past + n, sparse.kernel_size, sparse.kernel_stride, own.k1.data(),
@@ -202,7 +213,7 @@ void sparse_attn_layer(Forward& forward, const LayerWeights& weights, const floa
       extend_compressed(model, scored, sequence, n_past, n_past + n, 4 * sparse.kernel_size, 4 * sparse.kernel_stride, own.k2.data(),
                         sequence.k2_capacity());
       selects = std::max(sequence.final_length, n_past + n) >= sparse.dense_len;
-      if (selects) blocks = select_in_sequence(model, scoring_q, q_scale.data() + first, own, sequence, n_past, n);
+      if (selects) blocks = select_in_sequence(model, part_memory, scoring_q, q_scale + first, own, sequence, n_past, n);
       append_own_tiles(own, sequence, n_past + n, attended.tiles);
       if (selects) {
         attended.selected = blocks.ids;
@@ -210,24 +221,24 @@ void sparse_attn_layer(Forward& forward, const LayerWeights& weights, const floa
       }
     } else {
       selects = view && view->selects_blocks();
-      if (selects) blocks = select_in_scope(model, scoring_q, q_scale.data() + first, *view, forward.sparse_layer_, n);
+      if (selects) blocks = select_in_scope(model, part_memory, scoring_q, q_scale + first, *view, forward.sparse_layer_, n);
       attended = attend_view(view, forward.sparse_layer_, own, sequence, n_past + n, selects ? &blocks : nullptr, n * n_kv_heads);
     }
     if (selects && part == 0 && forward.selected) {
       blocks.layer = forward.layer_;
       forward.selected->push_back(blocks);
     }
-    model.ops.sparse_attn({.q = part_q, .q_scale = q_scale.data() + first, .tiles = attended.tiles.data(), .n_tiles = int(attended.tiles.size()),
+    model.ops.sparse_attn({.q = part_q, .q_scale = q_scale + first, .tiles = attended.tiles.data(), .n_tiles = int(attended.tiles.size()),
                            .selected = attended.selected.empty() ? nullptr : attended.selected.data(), .selected_width = attended.width,
-                           .first_position = n_past, .out = o.data() + size_t(first) * q_size, .n_tokens = n,
+                           .first_position = n_past, .out = o + size_t(first) * q_size, .n_tokens = n,
                            .n_heads = config.num_attention_heads, .n_kv_heads = n_kv_heads, .head_dim = d},
                           model.stream);
   }
   if (config.attn_use_output_gate) {
-    input.apply(weights.o_gate, q.data());
-    model.ops.sigmoid_gate({o.data(), q.data(), int64_t(n_rows) * q_size}, model.stream);
+    input.apply(weights.o_gate, q);
+    model.ops.sigmoid_gate({o, q, int64_t(n_rows) * q_size}, model.stream);
   }
-  LinearInput(model, o.data(), n_rows, q_size).apply(weights.o_proj, out);
+  LinearInput(model, memory, o, n_rows, q_size).apply(weights.o_proj, out);
 }
 
 }  // namespace sala
