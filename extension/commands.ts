@@ -3,6 +3,7 @@
 import * as vscode from 'vscode';
 import { toEngineError } from './engine/errors';
 import { chatViewId, type ChatView } from './host/chat-view';
+import { explainCoverage, toggleReading, urisOf } from './host/coverage-commands';
 import { coverageViewId, type CoverageView } from './host/coverage-view';
 import { showDiagnostics } from './host/diagnostics';
 import { failureOf } from './host/error-texts';
@@ -41,7 +42,7 @@ export const actionCommands: Record<ActionId, string> = {
 
 export function registerCommands(parts: Parts): vscode.Disposable {
   const { context, log, session, chat, coverage, status } = parts;
-  const table: Record<string, () => unknown> = {
+  const table: Record<string, (...clicked: readonly unknown[]) => unknown> = {
     'sala.openChat': () => chat.focus(),
     'sala.newConversation': () => chat.newConversation(),
     'sala.exportConversation': () => chat.exportConversation(),
@@ -56,6 +57,8 @@ export function registerCommands(parts: Parts): vscode.Disposable {
     'sala.resumeReading': () => resume(session),
     'sala.showCoverage': () => vscode.commands.executeCommand(`${coverageViewId}.focus`),
     'sala.refreshCoverage': () => coverage.reload(),
+    'sala.explainCoverage': (...clicked) => explainCoverage(session, urisOf(clicked)[0]),
+    'sala.toggleReading': (...clicked) => toggleReading(session, urisOf(clicked)),
     'sala.toggleCompletions': () => update('completions.enabled', !session.config.completions.enabled),
     'sala.toggleLanguage': () => toggleLanguage(session),
     'sala.showMenu': () => status.showMenu(),
@@ -69,9 +72,9 @@ export function registerCommands(parts: Parts): vscode.Disposable {
   };
   return vscode.Disposable.from(
     ...Object.entries(table).map(([command, run]) =>
-      vscode.commands.registerCommand(command, async () => {
+      vscode.commands.registerCommand(command, async (...clicked: readonly unknown[]) => {
         try {
-          await run();
+          await run(...clicked);
         } catch (thrown) {
           showFailure(thrown, log);
         }

@@ -4,6 +4,8 @@
 import os from 'node:os';
 import * as vscode from 'vscode';
 import type { EngineSettings } from './engine/messages';
+import type { Globs } from './host/coverage-choice';
+import type { BadgesShown } from './host/coverage-words';
 
 export interface Config {
   /** Absolute folder of a model; empty: the embedded one. */
@@ -19,7 +21,10 @@ export interface Config {
     /** Language identifier → on or off; '*' stands for all that are not named. */
     readonly languages: Readonly<Record<string, boolean>>;
   };
+  readonly explorer: { readonly badges: BadgesShown };
   readonly engine: EngineSettings;
+  /** Of each folder of the window, by its path. */
+  readonly globs: Readonly<Record<string, Globs>>;
 }
 
 const gigabyte = 2 ** 30;
@@ -46,11 +51,40 @@ export function readConfig(): Config {
       maxMemoryBytes: memory_gb > 0 ? Math.round(memory_gb * gigabyte) : Math.floor(os.totalmem() / 4),
       maxDiskBytes: Math.round(sala.get<number>('limits.disk', 10) * gigabyte),
       threads,
-      include: sala.get<string[]>('ingest.include', []),
-      exclude: [...sala.get<string[]>('ingest.exclude', []), ...unwatched()],
+      include: [],
+      exclude: unwatched(),
       focusSegments: focus > 0 ? focus : null,
     },
+    explorer: { badges: sala.get<BadgesShown>('explorer.badges', 'exceptions') },
+    globs: Object.fromEntries((vscode.workspace.workspaceFolders ?? []).map(({ uri }) => [uri.fsPath, globsOf(uri)])),
   };
+}
+
+/** Those of all levels together: a folder's own do not make those of its user void. */
+function globsOf(folder: vscode.Uri): Globs {
+  const sala = vscode.workspace.getConfiguration('sala', folder);
+  const all = (setting: string): readonly string[] => {
+    const levels = sala.inspect<string[]>(setting);
+    return [...new Set([levels?.globalValue, levels?.workspaceValue, levels?.workspaceFolderValue].flatMap((globs) => globs ?? []))];
+  };
+  return { include: all('ingest.include'), exclude: all('ingest.exclude') };
+}
+
+/** What one click on a file changes: the globs in the folder's own settings. */
+export function ownGlobs(folder: vscode.Uri): Globs {
+  const sala = vscode.workspace.getConfiguration('sala', folder);
+  const own = (setting: string): readonly string[] => sala.inspect<string[]>(setting)?.workspaceFolderValue ?? [];
+  return { include: own('ingest.include'), exclude: own('ingest.exclude') };
+}
+
+export async function setOwnGlobs(folder: vscode.Uri, globs: Globs): Promise<void> {
+  const before = ownGlobs(folder);
+  const sala = vscode.workspace.getConfiguration('sala', folder);
+  for (const name of ['include', 'exclude'] as const) {
+    if (String(before[name]) === String(globs[name])) continue;
+    // An empty list is no setting at all.
+    await sala.update(`ingest.${name}`, globs[name].length === 0 ? undefined : globs[name], vscode.ConfigurationTarget.WorkspaceFolder);
+  }
 }
 
 /** Calls back with the new settings after each change that concerns us. */

@@ -7,6 +7,7 @@ import { Completions } from './host/completion';
 import { ConsentQuestion } from './host/consent';
 import { CoverageView } from './host/coverage-view';
 import { Documents } from './host/documents';
+import { ExplorerBadges } from './host/explorer-badges';
 import { noteOtherProviders } from './host/other-providers';
 import { Session } from './host/session';
 import { Status } from './host/status';
@@ -26,6 +27,7 @@ export function activate(context: vscode.ExtensionContext): void {
     completions,
     status,
     new Documents(session),
+    new ExplorerBadges(session, log),
     new ConsentQuestion(session),
     registerCommands({ context, log, session, chat, coverage, status }),
     // Last, so that whoever listens to it is gone when it ends.

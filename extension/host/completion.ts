@@ -53,7 +53,8 @@ export class Completions implements vscode.InlineCompletionItemProvider, vscode.
     private readonly session: Session,
     private readonly log: Log,
   ) {
-    session.on(messages.coverageChanged, ({ files }) => {
+    session.on(messages.coverageChanged, ({ files, everything }) => {
+      if (everything) this.#excluded.clear();
       for (const file of files) this.#excluded.delete(`${file.root}/${file.path}`);
     });
     this.#subscriptions = [
@@ -232,8 +233,8 @@ export class Completions implements vscode.InlineCompletionItemProvider, vscode.
     let excluded = this.#excluded.get(key);
     if (excluded === undefined) {
       excluded = this.session
-        .request(messages.coverage, { path: location.path })
-        .then((files) => files.some((f) => f.root === location.root && f.path === location.path && isUsersRule(f)))
+        .request(messages.coverageOf, { paths: [key] })
+        .then(([file]) => file !== null && file !== undefined && isUsersRule(file))
         .catch(() => {
           // Not known for now: asked again with the next request.
           this.#excluded.delete(key);

@@ -1,40 +1,14 @@
 // The coverage of all files as a tree: root (if there are several) → state → rule (of what is excluded) → folders → files, each
 // with its files and tokens added up. Pure; children are made when they are asked for, since a workspace may have 200,000 files.
 
-import type { ExclusionRule, FileCoverage, FileState } from '../engine/messages';
+import type { FileCoverage, FileState } from '../engine/messages';
 import { files as filesText, shortCount } from '../texts';
+import { ruleLabels, stateLabels } from './coverage-words';
 
 export type CoverageNode =
   | { readonly kind: 'group'; readonly label: string; readonly description: string; readonly state: FileState | null; readonly files: readonly FileCoverage[]; readonly level: 'root' | 'state' | 'rule' }
   | { readonly kind: 'folder'; readonly label: string; readonly description: string; readonly prefix: string; readonly files: readonly FileCoverage[] }
   | { readonly kind: 'file'; readonly label: string; readonly description: string; readonly file: FileCoverage };
-
-/** In the order of what a user looks for. */
-const stateLabels: Record<FileState, string> = {
-  in: 'In memory',
-  reading: 'Being read',
-  stale: 'An older version is in memory',
-  waiting: 'Waiting',
-  over_budget: 'Over the budget',
-  unreadable: 'Unreadable',
-  excluded: 'Excluded',
-};
-
-const ruleLabels: Record<ExclusionRule, string> = {
-  ignored: 'By an ignore file',
-  binary: 'Binary',
-  not_utf8: 'Not UTF-8',
-  too_large: 'Larger than 1 MB',
-  generated: 'Generated',
-  minified: 'Minified',
-  lock_file: 'Lock files',
-  secret: 'Secrets',
-  special: 'No regular files',
-  outside: 'Links out of the workspace',
-  worktree: 'Worktrees of this repository',
-  user: 'By your settings',
-  volatile: 'Changing all the time',
-};
 
 export function coverageTree(files: readonly FileCoverage[], rootNames: ReadonlyMap<string, string>): CoverageNode[] {
   if (rootNames.size <= 1) return byState(files);
@@ -50,12 +24,6 @@ export function childrenOf(node: CoverageNode): CoverageNode[] {
   if (node.level === 'root') return byState(node.files);
   if (node.level === 'state' && node.state === 'excluded') return byRule(node.files);
   return inFolder(node.files, '');
-}
-
-/** What a file's state means, in a sentence. */
-export function explain({ path, state, rule, detail, tokens }: FileCoverage): string {
-  const why = rule === undefined ? '' : `: ${ruleLabels[rule].charAt(0).toLowerCase()}${ruleLabels[rule].slice(1)}`;
-  return `${path}\n${stateLabels[state]}${why}${detail === undefined ? '' : ` (${detail})`}\n${state === 'excluded' ? 'Not read' : `${tokens.toLocaleString('en-US')} tokens`}`;
 }
 
 function byState(files: readonly FileCoverage[]): CoverageNode[] {

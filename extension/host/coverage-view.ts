@@ -5,7 +5,8 @@ import * as vscode from 'vscode';
 import * as messages from '../engine/messages';
 import { toEngineError } from '../engine/errors';
 import type { Log } from '../log';
-import { childrenOf, coverageTree, explain, type CoverageNode } from './coverage-tree';
+import { childrenOf, coverageTree, type CoverageNode } from './coverage-tree';
+import { explain } from './coverage-words';
 import { fileOf, roots } from './locate';
 import type { Session } from './session';
 
@@ -28,9 +29,11 @@ export class CoverageView implements vscode.TreeDataProvider<CoverageNode>, vsco
     private readonly log: Log,
   ) {
     this.#view = vscode.window.createTreeView(coverageViewId, { treeDataProvider: this, showCollapseAll: true });
-    session.on(messages.coverageChanged, ({ files }) => {
+    session.on(messages.coverageChanged, ({ files, gone, everything }) => {
+      if (everything) return this.reload();
+      for (const { root, path } of gone) this.#files?.delete(`${root}/${path}`);
       for (const file of files) this.#files?.set(`${file.root}/${file.path}`, file);
-      if (files.length > 0) this.#refreshSoon();
+      this.#refreshSoon();
     });
     this.#subscriptions = [
       this.#view,

@@ -55,7 +55,10 @@ export class Session implements vscode.Disposable {
       this.#changed.fire();
     });
     this.#subscriptions.push(
-      vscode.workspace.onDidChangeWorkspaceFolders(() => this.#reopen()),
+      vscode.workspace.onDidChangeWorkspaceFolders(() => {
+        this.#config = readConfig();
+        this.#reopen();
+      }),
       vscode.workspace.onDidGrantWorkspaceTrust(() => this.startIfWanted()),
       onConfigChange((config) => this.#configure(config)),
     );
@@ -212,7 +215,7 @@ export class Session implements vscode.Disposable {
     // Before the folders, so that a paused window reads nothing in between.
     await this.#pause();
     return this.#client.request(messages.open, {
-      roots: roots(),
+      roots: roots().map((root) => ({ ...root, ...this.#config.globs[root.path] })),
       trusted: true,
       settings: this.#engineSettings(),
       watch: 'client',
@@ -254,7 +257,8 @@ export class Session implements vscode.Disposable {
       return;
     }
     this.notify(messages.settings, this.#engineSettings());
-    if (before.ingest.enabled !== config.ingest.enabled) this.#reopen();
+    const sameGlobs = JSON.stringify(before.globs) === JSON.stringify(config.globs);
+    if (before.ingest.enabled !== config.ingest.enabled || !sameGlobs) this.#reopen();
     else if (this.#opened !== undefined) this.#pause().catch(() => {});
     else this.startIfWanted();
     this.#changed.fire();

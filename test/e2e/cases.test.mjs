@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { Checks, poll, Window } from './bench.mjs';
+import { Checks, delay, poll, Window, writeFolderSettings } from './bench.mjs';
 import { askIn, openChatIn, startScripted } from './scripted.mjs';
 
 const { server, browser, requests, newWorkspace, stop } = await startScripted('cases');
@@ -145,6 +145,97 @@ try {
       assert.equal(await window.page.locator('.tab').count(), 0);
       await turn.locator('.source', { hasText: 'third' }).click();
       await poll('the file', async () => /third/.test(await window.text().catch(() => '')));
+    });
+  });
+  // ---- the explorer ----
+
+  const explored = async () =>
+    write(await newWorkspace('explored', { empty: true }), {
+      'src/a.ts': 'export const a = 1;\n',
+      'src/stale.ts': 'export const s = 1;\n',
+      'dist/x.js': 'x();\n',
+      'over_budget.ts': 'export const o = 1;\n',
+      'plain.ts': 'export const p = 1;\n',
+      'yarn.lock': 'x\n',
+      '.env': 'KEY=1\n',
+      '.salaignore': 'private.ts\ndist\n',
+      'private.ts': 'export const q = 1;\n',
+    });
+  await group('explorer', explored, async (folder) => {
+    const row = (name) => window.page.locator('.explorer-folders-view .monaco-list-row', { hasText: new RegExp(`^${name.replaceAll('.', '\\.')}$`) });
+    const label = (name) => row(name).locator('.monaco-icon-label').first();
+    const badge = (name) => label(name).evaluate((e) => getComputedStyle(e, '::after').content.replace(/^none$|"/g, ''));
+    const tooltip = (name) => label(name).getAttribute('aria-label');
+    const menu = async (name, entry) => {
+      await row(name).click({ button: 'right' });
+      await window.page.locator('.monaco-menu .action-label', { hasText: /^SALA$/ }).hover();
+      const item = window.page.locator('.monaco-menu .action-item', { hasText: entry }).last();
+      await item.hover();
+      // A menu takes no click in the moment in which it opens.
+      await delay(400);
+      await item.click();
+    };
+    const folderSettings = async () => JSON.parse(await readFile(path.join(folder, '.vscode/settings.json'), 'utf8').catch(() => '{}'));
+
+    await checks.check('exceptions have a badge, all files say in the tooltip what became of them', async () => {
+      await row('plain.ts').waitFor();
+      await poll('badges', async () => (await badge('yarn.lock')) !== '');
+      assert.deepEqual(await Promise.all(['yarn.lock', '.env', 'dist', 'private.ts', 'over_budget.ts', 'plain.ts'].map(badge)), ['−', '−', '−', '−', '+', '']);
+      await window.notification('SALA can read').getByRole('button', { name: 'Read in the background' }).click();
+      await poll('read', async () => /In memory, \d+ tokens/.test(await tooltip('plain.ts')));
+      await row('src').click();
+      await row('stale.ts').waitFor();
+      await poll('stale', async () => (await badge('stale.ts')) === '~');
+      assert.match(await tooltip('dist'), /SALA: Excluded: by an ignore file \(\.salaignore:2: dist\)/);
+      await window.screenshot('explorer');
+    });
+
+    await checks.check('"Why is this file not read?" names the rule and opens it', async () => {
+      await menu('private.ts', 'Why Is This File Not Read?');
+      const told = window.notification('private.ts is not read: an ignore rule leaves it out');
+      await told.waitFor();
+      await window.screenshot('explorer-why');
+      await told.getByRole('button', { name: 'Open the rule' }).click();
+      await poll('the rule', async () => (await window.activeTab()) === '.salaignore' && /Ln 1,/.test(await window.position()));
+      await menu('src', 'Why Is This File Not Read?');
+      await window.notification('src: 2 files in memory.').waitFor();
+    });
+
+    await checks.check('one click leaves a folder out, in the settings of the folder; undo is the same click', async () => {
+      await menu('src', 'Read or Leave Out');
+      const told = window.notification('src is left out of what is read');
+      await told.waitFor();
+      assert.deepEqual((await folderSettings())['sala.ingest.exclude'], ['/src']);
+      await poll('told', async () => (await requests('open')).at(-1).params.roots[0].exclude.includes('/src'));
+      await poll('the badge', async () => (await badge('src')) === '−');
+      await told.getByRole('button', { name: 'Undo' }).click();
+      await poll('undone', async () => (await requests('open')).at(-1).params.roots[0].exclude.length === 0);
+      await poll('no badge', async () => (await badge('src')) === '');
+      assert.equal((await folderSettings())['sala.ingest.exclude'], undefined);
+    });
+
+    await checks.check('an ignored file is brought in; a secret is not', async () => {
+      await menu('private.ts', 'Read or Leave Out');
+      await window.notification('private.ts is read from now on').waitFor();
+      await poll('told', async () => (await requests('open')).at(-1).params.roots[0].include.includes('/private.ts'));
+      await poll('read', async () => /In memory/.test(await tooltip('private.ts')));
+      await menu('.env', 'Read or Leave Out');
+      await window.notification('.env is not read: it may hold secrets').waitFor();
+      assert.deepEqual(await folderSettings(), { 'sala.ingest.include': ['/private.ts'] });
+    });
+
+    await checks.check('switched off nothing is asked and nothing shown', async () => {
+      await writeFolderSettings(folder, { 'sala.explorer.badges': 'off' });
+      await poll('no badges', async () => (await badge('yarn.lock')) === '');
+      const before = (await requests('coverageOf')).length;
+      await window.command('View: Close All Editors');
+      await row('src').click();
+      await row('src').click();
+      await delay(800);
+      assert.equal((await requests('coverageOf')).length, before);
+      await writeFolderSettings(folder, { 'sala.explorer.badges': 'all' });
+      await poll('all of them', async () => (await badge('plain.ts')) === '•');
+      await window.screenshot('explorer-all');
     });
   });
 } finally {

@@ -74,11 +74,14 @@ class FakeSession implements ClientSession {
     const old = this.files;
     this.files = new Map();
     for (const root of this.roots) {
-      for (const file of walk(root.path)) {
+      for (const file of walk(root)) {
         const key = `${root.path}/${file.path}`;
-        this.files.set(key, old.get(key) ?? { ...file, root: root.path });
+        const before = old.get(key);
+        const isSame = before !== undefined && (before.state === 'excluded') === (file.state === 'excluded');
+        this.files.set(key, isSame ? before : { ...file, root: root.path });
       }
     }
+    this.client.notify(messages.coverageChanged, { files: [], gone: [], everything: true });
     clearInterval(this.timer);
     this.timer = setInterval(() => this.readSome(), 100);
     this.tell();
@@ -317,21 +320,30 @@ function linesOf({ root, path: file }: { readonly root: string; readonly path: s
   return (file.endsWith('.ipynb') ? (notebookText(text)?.text ?? text) : text).split('\n');
 }
 
-function walk(root: string): Omit<messages.FileCoverage, 'root'>[] {
-  const ignored = /^(node_modules|\.git)(\/|$)/;
-  const mine = ignoredByUser(root);
-  return (readdirSync(root, { recursive: true }) as string[])
-    .map((name) => name.split(path.sep).join('/'))
-    .filter((name) => !ignored.test(name) && statSync(path.join(root, name)).isFile())
-    .sort()
-    .map((name) => {
-      const bytes = statSync(path.join(root, name)).size;
-      const common = { path: name, bytes, tokens: Math.ceil(bytes / 3.5) };
-      if (mine.includes(name)) return { ...common, state: 'excluded', rule: 'ignored', detail: '.salaignore:1', tokens: 0 };
-      if (name.endsWith('.lock')) return { ...common, state: 'excluded', rule: 'lock_file', tokens: 0 };
-      if (name.startsWith('.env')) return { ...common, state: 'excluded', rule: 'secret', tokens: 0 };
-      return { ...common, state: 'waiting' };
-    });
+/** Globs are understood as plain paths, as one click on a file writes them. */
+function walk({ path: root, include = [], exclude = [] }: messages.Root): Omit<messages.FileCoverage, 'root'>[] {
+  const never = /^(node_modules|\.git|\.vscode)(\/|$)/;
+  const ignored = ignoredByUser(root);
+  const within = (name: string, paths: readonly string[]): string | undefined => paths.find((p) => name === p || name.startsWith(`${p}/`));
+  const globs = (list: readonly string[]): string[] => list.map((glob) => glob.replace(/^\//, ''));
+  const found = new Map<string, Omit<messages.FileCoverage, 'root'>>();
+  const names = (readdirSync(root, { recursive: true }) as string[]).map((name) => name.split(path.sep).join('/'));
+  for (const name of names.sort()) {
+    if (never.test(name) || !statSync(path.join(root, name)).isFile()) continue;
+    const bytes = statSync(path.join(root, name)).size;
+    const out = { path: name, bytes, tokens: 0, state: 'excluded' as const };
+    const common = { path: name, bytes, tokens: Math.ceil(bytes / 3.5) };
+    const user = within(name, globs(exclude));
+    const rule = within(name, globs(include)) === undefined ? within(name, ignored) : undefined;
+    if (user !== undefined) found.set(user, { ...out, path: user, rule: 'user', detail: `exclude: /${user}` });
+    else if (rule !== undefined) found.set(rule, { ...out, path: rule, rule: 'ignored', detail: `.salaignore:${ignored.indexOf(rule) + 1}: ${rule}` });
+    else if (name.endsWith('.lock')) found.set(name, { ...out, rule: 'lock_file' });
+    else if (name.startsWith('.env')) found.set(name, { ...out, rule: 'secret' });
+    else if (name.includes('over_budget')) found.set(name, { ...common, state: 'over_budget' });
+    else if (name.includes('stale')) found.set(name, { ...common, state: 'stale' });
+    else found.set(name, { ...common, state: 'waiting' });
+  }
+  return [...found.values()];
 }
 
 function ignoredByUser(root: string): string[] {

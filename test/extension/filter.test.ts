@@ -242,6 +242,14 @@ test('the include setting brings in what an ignore file or a rule about folders 
   assert.deepEqual(excludedAs(again), { 'dist/c.js': 'ignored', 'node_modules/other': 'ignored', schemas: 'user' });
 });
 
+test('a folder that its content leaves out can be brought in, whole or in part', async (t) => {
+  const root = folder(t);
+  write(root, { 'env/pyvenv.cfg': '', 'env/lib/a.py': '', 'env2/pyvenv.cfg': '', 'env2/lib/b.py': '', 'env2/c.py': '' });
+  const found = await walk({ root, settings: { include: ['/env', '/env2/lib'], exclude: [] } });
+  assert.deepEqual(inPaths(found), ['env/lib/a.py', 'env/pyvenv.cfg', 'env2/lib/b.py']);
+  assert.deepEqual(excludedAs(found), { 'env2/c.py': 'ignored', 'env2/pyvenv.cfg': 'ignored' });
+});
+
 test('a wish for names opens no ignored folder; version control stays out', async (t) => {
   const root = folder(t);
   write(root, { '.gitignore': 'dist\n*.sql\n', 'a.sql': '', 'dist/b.sql': '', '.git/HEAD': 'x', '.git/c.sql': '' });

@@ -9,10 +9,13 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { EngineError, errorCodes } from '../../extension/engine/errors';
 import { exclusionRules, fileStates, type FileCoverage } from '../../extension/engine/messages';
+import { compileGlobs } from '../../extension/engine/workspace/filter';
 import { chatPage } from '../../extension/host/chat-page';
 import { offReason, type PolicyDocument } from '../../extension/host/completion-policy';
 import { Conversation } from '../../extension/host/conversation';
-import { childrenOf, coverageTree, explain, type CoverageNode } from '../../extension/host/coverage-tree';
+import { choose, globOf, type Globs } from '../../extension/host/coverage-choice';
+import { childrenOf, coverageTree, type CoverageNode } from '../../extension/host/coverage-tree';
+import { badgeOf, explain, whySentence } from '../../extension/host/coverage-words';
 import { failureOf } from '../../extension/host/error-texts';
 import { fitBlock } from '../../extension/host/indent';
 import { parseToHost } from '../../extension/host/parse-message';
@@ -241,6 +244,67 @@ test('every file is in the tree once, whatever its path', () => {
       const files = list.map((p) => covered(p, { state, ...(state === 'excluded' ? { rule } : {}) }));
       assert.deepEqual(leaves(coverageTree(files, new Map())).sort(), [...list].sort());
       for (const f of files) assert.ok(explain(f).includes(f.path));
+    }),
+  );
+});
+
+// ---- why, and read or leave out -----------------------------------------------------------------------------------------
+
+const excluded = { state: 'excluded', tokens: 0 } as const;
+
+test('why a file is read or not, in a sentence with the rule and its place', () => {
+  const ignored = covered('dist', { ...excluded, rule: 'ignored', detail: '.gitignore:3: dist' });
+  assert.equal(whySentence('a.c', covered('a.c', { tokens: 1234 })), 'a.c is in memory: 1,234 tokens.');
+  assert.equal(whySentence('dist', ignored), 'dist is not read: an ignore rule leaves it out (.gitignore:3: dist).');
+  assert.equal(whySentence('dist/x.js', ignored), 'dist/x.js is not read: it lies in dist, and an ignore rule leaves it out (.gitignore:3: dist).');
+  for (const rule of exclusionRules) assert.match(whySentence('a', covered('a', { ...excluded, rule })), /^a is not read: \w/);
+  for (const state of fileStates) assert.match(whySentence('a', covered('a', { state })), /^a \w.*\.$/);
+});
+
+test('badges are one character, for exceptions alone unless all are wanted, and not repeated below a folder', () => {
+  for (const state of fileStates) {
+    const few = badgeOf('a', covered('a', { state }), 'exceptions');
+    assert.ok(few.badge.length <= 1 && few.tooltip.startsWith('SALA: '), state);
+    assert.equal(few.badge === '', ['in', 'waiting', 'reading'].includes(state), state);
+    assert.equal(badgeOf('a', covered('a', { state }), 'all').badge.length, 1, state);
+  }
+  assert.equal(badgeOf('dist/x', covered('dist', excluded), 'all').badge, '');
+});
+
+test('one click leaves out or brings in, the same click takes it back', () => {
+  const none: Globs = { include: [], exclude: [] };
+  const cases: [string, FileCoverage | null, 'left_out' | 'brought_in' | 'refused'][] = [
+    ['src/a.ts', covered('src/a.ts'), 'left_out'],
+    ['src', null, 'left_out'],
+    ['src/b.ts', covered('src/b.ts', { state: 'over_budget' }), 'left_out'],
+    ['dist', covered('dist', { ...excluded, rule: 'ignored', detail: '.gitignore:1: dist' }), 'brought_in'],
+    ['dist/x.js', covered('dist', { ...excluded, rule: 'ignored', detail: '.gitignore:1: dist' }), 'brought_in'],
+    ['node_modules', covered('node_modules', { ...excluded, rule: 'ignored', detail: 'built in: node_modules' }), 'brought_in'],
+    ['.git', covered('.git', { ...excluded, rule: 'ignored', detail: 'built in: .git' }), 'refused'],
+    ['.env', covered('.env', { ...excluded, rule: 'secret' }), 'refused'],
+    ['x.lock', covered('x.lock', { ...excluded, rule: 'user', detail: 'exclude: *.lock' }), 'refused'],
+  ];
+  for (const [file, coverage, done] of cases) {
+    const choice = choose(none, file, coverage);
+    assert.equal(choice.done, done, file);
+    if (choice.done === 'refused') continue;
+    const left = choice.done === 'left_out' ? covered(file, { ...excluded, rule: 'user', detail: `exclude: ${globOf(file)}` }) : covered(file);
+    assert.deepEqual(choose(choice.globs, file, left), { done: 'taken_back', globs: none }, file);
+  }
+  assert.deepEqual(choose({ include: ['x'], exclude: ['y'] }, 'a', null), { done: 'left_out', globs: { include: ['x'], exclude: ['y', '/a'] } });
+});
+
+test('the glob of a path takes that path and what lies below it, and nothing else, whatever its name', () => {
+  // But for two backslashes in a row, which the matcher takes for one.
+  const name = fc.string({ minLength: 1, maxLength: 6, unit: fc.constantFrom(...'ab.*?[]{}()!+@\\ #$^|~-é') }).filter((s) => s !== '.' && s !== '..' && !s.includes('\\\\'));
+  fc.assert(
+    fc.property(fc.array(name, { minLength: 1, maxLength: 3 }), name, (parts, other) => {
+      const file = parts.join('/');
+      const takes = compileGlobs([globOf(file)]);
+      assert.ok(takes(file) !== undefined && takes(`${file}/${other}`) !== undefined, file);
+      assert.ok(takes(`${other}/${file}`) === undefined || `${other}/${file}`.startsWith(`${file}/`), file);
+      const sibling = [...parts.slice(0, -1), other].join('/');
+      if (other !== parts.at(-1)) assert.equal(takes(sibling), undefined, `${file} takes ${sibling}`);
     }),
   );
 });

@@ -261,11 +261,7 @@ export class Folder {
     if (exclude !== undefined) return { verdict: { rule: 'user', detail: `exclude: ${exclude}` } };
     const decision = this.own.barred ? { verdict: this.own.barred } : this.byRules(path, name, isFolder);
     if (!decision.verdict) return decision;
-    // A folder that was brought in keeps the rules that hold within it: its glob counts no second time.
-    const { include: outer } = this.own;
-    const include = this.filter.includeGlob(path, outer);
-    if (include !== undefined) return { include, broughtIn: `include: ${include}` };
-    return isFolder && this.filter.holdsIncluded(path, outer) ? { barred: decision.verdict, ...(outer !== undefined && { include: outer }) } : decision;
+    return this.filter.unlessIncluded(decision.verdict, path, isFolder, this.own.include);
   }
 
   /** By ignore files and our own list of folders. */
@@ -299,9 +295,8 @@ export interface Barred {
 
 export class WorkspaceFilter {
   readonly excludeGlob: (path: string) => string | undefined;
-  /** The first include glob that takes a path, but for `outer`. */
-  readonly includeGlob: (path: string, outer: string | undefined) => string | undefined;
-  readonly holdsIncluded: (folder: string, outer: string | undefined) => boolean;
+  private readonly includeGlob: (path: string, except?: string) => string | undefined;
+  private readonly holdsIncluded: (folder: string, except: string | undefined) => boolean;
   private readonly ownPaths: readonly string[];
   private readonly descended = new Map<string, Promise<Folder | Barred>>();
 
@@ -315,6 +310,17 @@ export class WorkspaceFilter {
     this.includeGlob = compileGlobs(settings.include);
     this.holdsIncluded = compileIncludeFolders(settings.include);
     this.ownPaths = (options.ownPaths ?? []).map((path) => this.relative(path)).filter((path) => path !== undefined);
+  }
+
+  /**
+   * What becomes of a path that a rule leaves out. A folder that was brought in keeps the rules that hold within it: its glob,
+   * `outer`, counts no second time.
+   */
+  unlessIncluded(verdict: Verdict, path: string, isFolder: boolean, outer: string | undefined): Decision {
+    const include = this.includeGlob(path, outer);
+    if (include !== undefined) return { include, broughtIn: `include: ${include}` };
+    if (!isFolder || !this.holdsIncluded(path, outer)) return { verdict };
+    return { barred: verdict, ...(outer !== undefined && { include: outer }) };
   }
 
   /** Throws `not_a_workspace` where the root is no folder that can be read. */
@@ -365,7 +371,8 @@ export class WorkspaceFilter {
     const entries = await readdir(absolute, { withFileTypes: true });
     if (decision.broughtIn === undefined && !decision.barred) {
       const builtIn = await builtInContent(absolute, entries);
-      if (builtIn !== undefined) return { rule: 'ignored', detail: builtIn };
+      if (builtIn !== undefined) decision = this.unlessIncluded({ rule: 'ignored', detail: builtIn }, path, true, decision.include);
+      if (decision.verdict) return decision.verdict;
     }
     const salaFiles = parent.salaFiles.map((file) => file.enter(path));
     const nested = hasGit(entries) ? await repositoryAt(absolute) : undefined;
