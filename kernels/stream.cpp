@@ -30,6 +30,7 @@ constexpr uint64_t kOpen = uint64_t{1} << 16;
 constexpr int kJobShift = 17;
 
 thread_local bool inside_body = false;
+thread_local bool calls_in_background = false;
 
 void pause_cpu() {
 #if defined(__x86_64__) || defined(_M_X64)
@@ -56,8 +57,11 @@ bool spin_until(Ready ready) {
 }  // namespace
 
 struct Stream::Pool {
-  std::vector<std::thread> threads;
+  std::vector<std::thread> threads;             // serve the foreground
+  std::vector<std::thread> background_threads;  // as many, from the first call in the background on
+  std::function<void()> lower;
   std::atomic<int> limit;
+  std::atomic<bool> in_background{false};       // which of the two sets serves
 
   // The job. Written while no thread is inside, read by those inside.
   void (*body)(void*, int, int) = nullptr;
@@ -117,12 +121,34 @@ struct Stream::Pool {
     inside_body = false;
   }
 
-  void work(int index) {
+  // Makes the set of threads; fewer where the system refuses more: results do not depend on their number.
+  void start(std::vector<std::thread>& set, int n, bool background) {
+    try {
+      while (static_cast<int>(set.size()) < n) {
+        const int index = static_cast<int>(set.size()) + 1;
+        set.emplace_back([this, index, background] { work(index, background); });
+      }
+    } catch (const std::system_error&) {
+    }
+  }
+
+  // Between two calls. Those of the other set move to the other wait.
+  void serve(bool background) {
+    if (background && background_threads.empty()) start(background_threads, static_cast<int>(threads.size()), true);
+    std::lock_guard lock(mutex);
+    in_background = background;
+    limit_raised.notify_all();
+    job_published.notify_all();
+  }
+
+  void work(int index, bool background) {
+    if (background && lower) lower();
+    const auto serves = [&] { return index < limit.load() && background == in_background.load(); };
     uint64_t last_job = 0;
     while (!stopping.load()) {
-      if (index >= limit.load()) {
+      if (!serves()) {
         std::unique_lock lock(mutex);
-        limit_raised.wait(lock, [&] { return index < limit.load() || stopping.load(); });
+        limit_raised.wait(lock, [&] { return serves() || stopping.load(); });
         continue;
       }
       const uint64_t job = enter(last_job);
@@ -132,7 +158,7 @@ struct Stream::Pool {
         leave();
         continue;
       }
-      const auto wanted = [&] { return job_waits(last_job) || stopping.load() || index >= limit.load(); };
+      const auto wanted = [&] { return job_waits(last_job) || stopping.load() || !serves(); };
       if (spin_until(wanted)) continue;
       std::unique_lock lock(mutex);
       ++sleepers;
@@ -142,15 +168,12 @@ struct Stream::Pool {
   }
 };
 
-Stream::Stream(int n_threads) : pool_(std::make_unique<Pool>()) {
+Stream::Stream(int n_threads, std::function<void()> lower) : pool_(std::make_unique<Pool>()) {
   CHECK(n_threads >= 1 && n_threads < static_cast<int>(kInsideMask));
+  pool_->lower = std::move(lower);
   pool_->limit = n_threads;
-  try {
-    for (int i = 1; i < n_threads; ++i) pool_->threads.emplace_back([pool = pool_.get(), i] { pool->work(i); });
-  } catch (const std::system_error&) {
-    // The system refuses more threads: those there are will do, results do not depend on their number.
-    pool_->limit = this->n_threads();
-  }
+  pool_->start(pool_->threads, n_threads - 1, false);
+  pool_->limit = this->n_threads();
 }
 
 Stream::~Stream() {
@@ -160,8 +183,12 @@ Stream::~Stream() {
     pool_->job_published.notify_all();
     pool_->limit_raised.notify_all();
   }
-  for (std::thread& thread : pool_->threads) thread.join();
+  for (auto* set : {&pool_->threads, &pool_->background_threads}) {
+    for (std::thread& thread : *set) thread.join();
+  }
 }
+
+void Stream::enter_background() { calls_in_background = true; }
 
 int Stream::n_threads() const { return static_cast<int>(pool_->threads.size()) + 1; }
 
@@ -196,6 +223,7 @@ void Stream::run(int n, int grain, void (*body)(void*, int, int), void* argument
 
   const int64_t n_grains = (int64_t{n} + grain - 1) / grain;
   const int64_t n_pieces = int64_t{limit} * kPiecesPerThread;
+  if (pool.in_background.load() != calls_in_background) pool.serve(calls_in_background);
   pool.body = body;
   pool.argument = argument;
   pool.n = n;

@@ -1,9 +1,11 @@
 // A queue to run operators on: for the CPU, a pool of threads that waits for the caller. Not a scheduler: one caller at a
-// time. Threads spin for some 30 µs, then sleep, since pure spinning collapses on a shared machine and pure sleeping costs
+// time. Calls in the background are served by threads of their own, since a thread that has given up priority cannot take it
+// back on Linux. Threads spin for some 30 µs, then sleep, since pure spinning collapses on a shared machine and pure sleeping costs
 // decode 5–10 % (docs/performance.md).
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <type_traits>
 
@@ -11,13 +13,16 @@ namespace sala {
 
 class Stream {
  public:
-  // n_threads ≥ 1, the caller included.
-  explicit Stream(int n_threads);
+  // n_threads ≥ 1, the caller included. `lower`: how a thread that serves calls in the background begins, once there are such.
+  explicit Stream(int n_threads, std::function<void()> lower = {});
   ~Stream();
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
   int n_threads() const;
+
+  // The calls of this thread are in the background from now on.
+  static void enter_background();
 
   // Uses at most n of the threads from now on (1 … n_threads): "one core while the user types".
   void limit_threads(int n);

@@ -15,6 +15,9 @@ namespace {
 // Raised when the bits of a segment change for the same model and text.
 constexpr int kNumericsRevision = 1;
 
+// Enough that a thread of another program has ten times the share of a core.
+constexpr int kBackgroundNiceness = 10;
+
 // More would be a mistake, and cost more than they bring.
 constexpr int kMaxThreads = 1024;
 
@@ -65,7 +68,7 @@ Engine::Engine(EngineOptions options) : options_(std::move(options)) {
   if (options_.n_threads < 1 || options_.n_threads > kMaxThreads) {
     fail(ErrorCode::invalid_argument, "expected 1 to ", kMaxThreads, " threads, found ", options_.n_threads);
   }
-  stream_ = std::make_unique<Stream>(options_.n_threads);
+  stream_ = std::make_unique<Stream>(options_.n_threads, [] { set_thread_niceness(kBackgroundNiceness); });
   Weights weights;
   {
     const Checkpoint checkpoint(options_.model_dir);
@@ -76,7 +79,10 @@ Engine::Engine(EngineOptions options) : options_(std::move(options)) {
   if (model_->kv_form() == KvForm::f32) options_.segments_dir.clear();
   segments_ = std::make_unique<SegmentTable>(model_->config, model_->kv_form(), options_.segments_dir, reading);
   memory_.weight_bytes = model_->weights.bytes();
-  scheduler_ = std::make_unique<Scheduler>();
+  scheduler_ = std::make_unique<Scheduler>([] {
+    set_thread_niceness(kBackgroundNiceness);
+    Stream::enter_background();
+  });
 }
 
 Engine::~Engine() { scheduler_.reset(); }

@@ -118,6 +118,8 @@ class Engine {
   std::string numerics() const;  // "<family>.<revision>.<stored form>": what a segment's bytes depend on beside model and text
   MemoryUse memory() const;
   void limit_threads(int n);
+  // Reading in the background leaves the processor to whoever else wants it. Answers and completions never do.
+  void lower_ingest(bool on) { scheduler_->lower_ingest(on); }
 
   using JobPtr = std::shared_ptr<Job>;
 

@@ -411,18 +411,11 @@ void release_free_memory() {
 #endif
 }
 
-void set_process_niceness(int niceness) {
+void set_thread_niceness(int niceness) {
   CHECK(niceness >= 0 && niceness <= 19);
-  ::setpriority(PRIO_PROCESS, 0, niceness);
 #ifdef __linux__
-  // There niceness belongs to threads; those of Node exist before us.
-  if (DIR* tasks = ::opendir("/proc/self/task")) {
-    while (const dirent* entry = ::readdir(tasks)) {
-      if (const auto id = number(std::string(entry->d_name)))
-        ::setpriority(PRIO_PROCESS, static_cast<id_t>(*id), niceness);
-    }
-    ::closedir(tasks);
-  }
+  // There the process named 0 is the calling thread.
+  ::setpriority(PRIO_PROCESS, 0, niceness);
 #endif
 }
 

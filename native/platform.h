@@ -100,7 +100,8 @@ ProcessMemory process_memory();
 // (glibc).
 void release_free_memory();
 
-// 0 … 19, of the whole process; a refusal by the system is not an error, since niceness is a courtesy.
-void set_process_niceness(int niceness);
+// 0 … 19, of the calling thread, and for good: without privileges no system of ours lets a thread take it back. Where niceness
+// belongs to whole processes nothing happens. A refusal by the system is not an error, since niceness is a courtesy.
+void set_thread_niceness(int niceness);
 
 }  // namespace sala

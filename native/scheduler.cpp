@@ -23,7 +23,11 @@ std::exception_ptr cancelled_error() { return std::make_exception_ptr(EngineErro
 
 }  // namespace
 
-Scheduler::Scheduler() : thread_([this] { loop(); }) {}
+Scheduler::Scheduler(std::function<void()> lower_thread)
+    : thread_([this] { loop(false); }), lowered_thread_([this, lower_thread = std::move(lower_thread)] {
+        lower_thread();
+        loop(true);
+      }) {}
 
 Scheduler::~Scheduler() {
   {
@@ -32,6 +36,7 @@ Scheduler::~Scheduler() {
   }
   changed_.notify_all();
   thread_.join();
+  lowered_thread_.join();
 }
 
 void Scheduler::add(Priority priority, std::shared_ptr<Job> job) {
@@ -45,16 +50,31 @@ void Scheduler::add(Priority priority, std::shared_ptr<Job> job) {
 
 void Scheduler::run_soon(std::function<void()> command) { add(Priority::control, std::make_shared<Command>(std::move(command))); }
 
-void Scheduler::loop() {
+void Scheduler::lower_ingest(bool on) {
+  {
+    std::lock_guard lock(mutex_);
+    lower_ingest_ = on;
+  }
+  changed_.notify_all();
+}
+
+void Scheduler::loop(bool lowered) {
   std::unique_lock lock(mutex_);
   for (;;) {
-    changed_.wait(lock, [&] { return stopping_ || !entries_.empty(); });
+    // A cancelled job is let go before anything is run, whatever its place in the line, by whichever thread is awake: nobody is
+    // woken by the cancelling itself.
+    auto at = entries_.end();
+    changed_.wait(lock, [&] {
+      if (running_) return false;
+      if (entries_.empty()) return stopping_;
+      at = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) { return stopping_ || e.job->cancelled(); });
+      return at != entries_.end() || next_is_lowered() == lowered;
+    });
     if (entries_.empty()) return;
-    // A cancelled job is let go before anything is run, whatever its place in the line.
-    auto at = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) { return stopping_ || e.job->cancelled(); });
     const bool cancel = at != entries_.end();
     if (!cancel) at = entries_.begin();
     std::shared_ptr<Job> job = at->job;
+    running_ = true;
     lock.unlock();
     bool finished = true;
     if (cancel) {
@@ -69,13 +89,16 @@ void Scheduler::loop() {
       }
     }
     lock.lock();
-    if (!finished) continue;
-    // Others were added meanwhile, but only this thread removes: `at` still stands.
-    entries_.erase(at);
-    // A job may hold many megabytes: nobody who adds one waits until they are freed.
-    lock.unlock();
-    job.reset();
-    lock.lock();
+    // Others were added meanwhile, but only who runs removes: `at` still stands.
+    if (finished) {
+      entries_.erase(at);
+      // A job may hold many megabytes: nobody who adds one waits until they are freed.
+      lock.unlock();
+      job.reset();
+      lock.lock();
+    }
+    running_ = false;
+    if (entries_.empty() ? stopping_ : next_is_lowered() != lowered) changed_.notify_all();
   }
 }
 

@@ -1,5 +1,6 @@
-// The one engine thread: runs jobs a step at a time, always the most urgent one, so that a completion waits for at most one step
-// (a layer of a prefill, a decoded token) of anything else. Order among equals: first come, first served.
+// The engine thread: runs jobs a step at a time, always the most urgent one, so that a completion waits for at most one step (a
+// layer of a prefill, a decoded token) of anything else. Order among equals: first come, first served. It is two threads that take
+// turns, a step at a time, never both: one that has given up priority to the user's programs, for reading in the background.
 #pragma once
 
 #include <atomic>
@@ -36,25 +37,31 @@ class Job {
 
 class Scheduler {
  public:
-  Scheduler();
+  // lower_thread: how the thread for the background begins.
+  explicit Scheduler(std::function<void()> lower_thread);
   ~Scheduler();  // all jobs that are not finished fail with `cancelled`
 
   void add(Priority priority, std::shared_ptr<Job> job);
   // A job of one step, ahead of all others.
   void run_soon(std::function<void()> command);
+  // Whether jobs of priority `ingest` run on the lowered thread, from the next step on. At first they do not.
+  void lower_ingest(bool on);
 
  private:
   struct Entry {
     Priority priority;
     std::shared_ptr<Job> job;
   };
-  void loop();
+  void loop(bool lowered);
+  bool next_is_lowered() const { return lower_ingest_ && entries_.front().priority == Priority::ingest; }
 
   std::mutex mutex_;
   std::condition_variable changed_;
   std::list<Entry> entries_;  // most urgent first, in order of arrival among equals
+  bool lower_ingest_ = false;
+  bool running_ = false;      // one of the threads is within a step
   bool stopping_ = false;
-  std::thread thread_;        // last member: starts when all else is there
+  std::thread thread_, lowered_thread_;  // last members: start when all else is there
 };
 
 }  // namespace sala

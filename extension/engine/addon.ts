@@ -169,6 +169,8 @@ export interface NativeEngine {
   decode(tail: number, options: DecodeOptions): Job<DecodeResult>;
   /** At most this many threads from the next step on. */
   limitThreads(n: number): void;
+  /** Whether jobs of priority 'ingest' leave the processor to other programs, from the next step on. */
+  lowerIngest(on: boolean): void;
   memory(): MemoryUse;
   /** Cancels everything and frees the model. */
   close(): Promise<void>;
@@ -179,8 +181,6 @@ export interface Addon {
   /** Operator tables that this machine can run, best last. */
   backends(): readonly string[];
   errorCodes(): readonly string[];
-  /** Lowers the scheduling priority of the calling process. */
-  setBackground(background: boolean): void;
   /** Cores that this process may use: affinity and container limits count, hyper-threads do not. */
   physicalCores(): number;
 }

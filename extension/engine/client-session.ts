@@ -74,6 +74,10 @@ export class ClientSessionOver implements ClientSession {
     core.indexer.on('file', this.onFile);
   }
 
+  get kind(): messages.HelloParams['client'] {
+    return this.client.kind;
+  }
+
   get roots(): readonly RootIndex[] {
     return this.rootList;
   }

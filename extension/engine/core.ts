@@ -94,11 +94,18 @@ export class Core implements EngineCore {
   }
 
   createSession(client: SessionClient): ClientSession {
-    // Behind an editor the editor comes first; somebody at a terminal waits for us alone.
-    if (client.kind === 'editor') loadAddon().setBackground(true);
-    const session = new ClientSessionOver(this, client, (closed) => this.sessions.delete(closed));
+    const session = new ClientSessionOver(this, client, (closed) => {
+      this.sessions.delete(closed);
+      this.applyNiceness();
+    });
     this.sessions.add(session);
+    this.applyNiceness();
     return session;
+  }
+
+  /** Behind an editor the editor comes first; somebody at a terminal waits for us alone. */
+  private applyNiceness(): void {
+    this.native.lowerIngest([...this.sessions].some(({ kind }) => kind === 'editor'));
   }
 
   /** Clients share the engine: the fewest threads that one of them allows. */

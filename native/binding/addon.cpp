@@ -110,7 +110,8 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
                         method<&EngineObject::create_tail>("createTail"), method<&EngineObject::create_exact_tail>("createExactTail"),
                         method<&EngineObject::fork_tail>("forkTail"), method<&EngineObject::release_tail>("releaseTail"),
                         method<&EngineObject::prefill>("prefill"), method<&EngineObject::decode>("decode"),
-                        method<&EngineObject::limit_threads>("limitThreads"), method<&EngineObject::memory>("memory"),
+                        method<&EngineObject::limit_threads>("limitThreads"),
+                        method<&EngineObject::lower_ingest>("lowerIngest"), method<&EngineObject::memory>("memory"),
                         method<&EngineObject::close>("close")});
   }
 
@@ -369,6 +370,11 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     return call.Env().Undefined();
   }
 
+  Napi::Value lower_ingest(const Napi::CallbackInfo& call) {
+    engine(call.Env()).lower_ingest(call[0].ToBoolean());
+    return call.Env().Undefined();
+  }
+
   Napi::Value memory(const Napi::CallbackInfo& call) {
     const Napi::Env env = call.Env();
     const MemoryUse use = engine(env).memory();
@@ -440,11 +446,6 @@ Napi::Value error_codes(const Napi::CallbackInfo& call) {
   return names;
 }
 
-Napi::Value set_background(const Napi::CallbackInfo& call) {
-  if (call[0].ToBoolean()) set_process_niceness(10);
-  return call.Env().Undefined();
-}
-
 Napi::Value cores(const Napi::CallbackInfo& call) { return Napi::Number::New(call.Env(), physical_cores()); }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
@@ -452,7 +453,6 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("load", Napi::Function::New<load>(env));
   exports.Set("backends", Napi::Function::New<backend_names>(env));
   exports.Set("errorCodes", Napi::Function::New<error_codes>(env));
-  exports.Set("setBackground", Napi::Function::New<set_background>(env));
   exports.Set("physicalCores", Napi::Function::New<cores>(env));
   return exports;
 }

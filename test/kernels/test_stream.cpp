@@ -76,7 +76,7 @@ TEST_CASE("a body may not wait for the pool") {
 }
 
 // Threads that took part in a call whose pieces last long enough for all to come.
-static size_t n_participants(Stream& stream) {
+static std::set<std::thread::id> participants(Stream& stream) {
   std::mutex mutex;
   std::set<std::thread::id> threads;
   stream.parallel_for(32, 1, [&](int, int) {
@@ -86,8 +86,10 @@ static size_t n_participants(Stream& stream) {
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   });
-  return threads.size();
+  return threads;
 }
+
+static size_t n_participants(Stream& stream) { return participants(stream).size(); }
 
 TEST_CASE("limit_threads takes effect at the next call, both ways") {
   Stream stream(3);
@@ -99,6 +101,32 @@ TEST_CASE("limit_threads takes effect at the next call, both ways") {
   stream.limit_threads(1000);
   CHECK(n_participants(stream) == 3);
   CHECK_THROWS_AS(stream.limit_threads(0), EngineError);
+}
+
+TEST_CASE("calls in the background are served by threads that were lowered for it, and by no others") {
+  std::mutex mutex;
+  std::set<std::thread::id> lowered;
+  Stream stream(3, [&] {
+    std::lock_guard lock(mutex);
+    lowered.insert(std::this_thread::get_id());
+  });
+  for (int round = 0; round < 3; ++round) {
+    for (const std::thread::id id : participants(stream)) CHECK(lowered.count(id) == 0);
+    std::set<std::thread::id> found;
+    std::thread::id caller;
+    std::thread([&] {
+      Stream::enter_background();
+      caller = std::this_thread::get_id();
+      found = participants(stream);
+      stream.limit_threads(2);
+      CHECK(n_participants(stream) == 2);
+      stream.limit_threads(3);
+    }).join();
+    CHECK(found.size() == 3);
+    for (const std::thread::id id : found) CHECK((id == caller || lowered.count(id) == 1));
+    check_coverage(stream, 100, 1);
+  }
+  CHECK(lowered.size() == 2);
 }
 
 TEST_CASE("scratch memory is aligned, each thread's own, and grows") {

@@ -1,6 +1,9 @@
 // The engine's promises on the tiny model with int8 activations: a segment's bytes depend on its own tokens alone, a tail's bits not
 // on how it was split, what was stored is found again and damage is noticed, and cancelling loses nothing but the one request.
 #include <doctest/doctest.h>
+#ifdef __linux__
+#include <sys/resource.h>
+#endif
 
 #include <atomic>
 #include <chrono>
@@ -260,6 +263,49 @@ TEST_CASE("engine: a more urgent request goes first, cancelling is quick, and wh
   CHECK(code_of([&] { wait_for<std::vector<float>>([&](auto done) { engine->read(read, Priority::prefill, done); }); }) ==
         ErrorCode::invalid_argument);
 }
+
+#ifdef __linux__
+TEST_CASE("engine: reading in the background leaves the processor to others, answers between its steps do not") {
+  auto engine = load();
+  const int usual = ::getpriority(PRIO_PROCESS, 0), lowered = std::max(10, usual);
+  TailInput input;
+  input.max_tokens = 60;
+  const int tail = engine->create_tail(input);
+  prefill(*engine, tail, {30, 31, 32});
+  int key = 1000;
+  for (const bool on : {true, false, true}) {
+    engine->lower_ingest(on);
+    auto segments = random_segments(12, 41);
+    for (SegmentInput& segment : segments) segment.key = numbered_key(key++);
+    std::atomic<int> n_kept{0}, wrong{0};
+    std::promise<void> ended;
+    engine->encode_segments(segments, Priority::ingest,
+                            [&](int) {
+                              ++n_kept;
+                              wrong += ::getpriority(PRIO_PROCESS, 0) != (on ? lowered : usual);
+                            },
+                            [&](std::exception_ptr, EncodeResult) { ended.set_value(); });
+    DecodeOptions options;
+    options.max_tokens = 5;
+    options.on_token = [&](int32_t) { wrong += ::getpriority(PRIO_PROCESS, 0) != usual; };
+    decode(*engine, tail, options);
+    CHECK(n_kept < 12);
+    ended.get_future().wait();
+    CHECK(n_kept == 12);
+    CHECK(wrong == 0);
+  }
+  // What is cancelled while the other thread's turn it is ends all the same.
+  for (int round = 0; round < 50; ++round) {
+    auto segments = random_segments(3, 43);
+    for (SegmentInput& segment : segments) segment.key = numbered_key(key++);
+    std::promise<void> ended;
+    const auto job = engine->encode_segments(segments, Priority::ingest, nullptr, [&](std::exception_ptr, EncodeResult) { ended.set_value(); });
+    if (round % 2) engine->lower_ingest(round % 4 == 1);
+    job->cancel();
+    ended.get_future().wait();
+  }
+}
+#endif
 
 TEST_CASE("engine: a disk that cannot be written loses nothing") {
   Folder store;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <thread>
 
 #include "native/platform.h"
 #include "test/native/model_files.h"
@@ -275,15 +276,15 @@ TEST_CASE("private memory counts what was written, not what is mapped") {
   CHECK(process_memory().resident_bytes < read.resident_bytes - kSize / 2);
 }
 
-TEST_CASE("niceness reaches the process") {
-  const pid_t child = ::fork();
-  REQUIRE(child >= 0);
-  if (child == 0) {
-    set_process_niceness(11);
-    ::_exit(::getpriority(PRIO_PROCESS, 0));
-  }
-  int status = 0;
-  REQUIRE(::waitpid(child, &status, 0) == child);
-  CHECK(WIFEXITED(status));
-  CHECK(WEXITSTATUS(status) == std::max(11, ::getpriority(PRIO_PROCESS, 0)));
+TEST_CASE("niceness is the thread's own") {
+#ifdef __linux__
+  const int before = ::getpriority(PRIO_PROCESS, 0);
+  int lowered = 0;
+  std::thread([&] {
+    set_thread_niceness(11);
+    lowered = ::getpriority(PRIO_PROCESS, 0);
+  }).join();
+  CHECK(lowered == std::max(11, before));
+  CHECK(::getpriority(PRIO_PROCESS, 0) == before);
+#endif
 }
