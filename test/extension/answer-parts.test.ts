@@ -2,6 +2,8 @@
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
+import { withoutSegments, type RankedSegment } from '../../extension/engine/chat/focus';
+import { quotations, quoting } from '../../extension/engine/chat/quotation';
 import { RepetitionGuard } from '../../extension/engine/chat/repetition';
 import { usageAnswer, usageQuestion } from '../../extension/engine/chat/usage';
 
@@ -43,4 +45,43 @@ test('usage: all places are listed, those of the best sources first', () => {
   );
   assert.match(usageAnswer('f', Array.from({ length: 100 }, (_, i) => place('x.c', i + 1)), []), /and 40 more places$/);
   assert.equal(usageAnswer('f', [], []), '`f` is used nowhere in this workspace.');
+});
+
+const asked = 'Where are the pooled keys computed?';
+
+test('quotation: the question within a longer line is one, the line itself is none', () => {
+  const lines = (text: string): string => quotations(asked, text).map(({ start_line, end_line }) => `${start_line}-${end_line}`).join();
+  for (const [text, found] of [
+    ['a\n./tool ask "Where are the pooled keys computed?"\n', '2-2'],
+    ["const questions = [\n  'where are the  pooled keys computed',\n];\n", '2-2'],
+    ['Try: where are the\npooled keys computed? It says so.\n', '1-2'],
+    ['`Where are the pooled keys computed?`\n', '1-1'],
+    ['Where are the pooled keys computed? And then?', '1-1'],
+    ['## Where are the pooled keys computed?\nIn pool.ts.\n', ''],
+    ['1. **Where are the pooled keys computed?**\r\n', ''],
+    ['Q: Where are the pooled keys computed?\n', ''],
+    ['<h2>Where are the pooled keys computed</h2>\n', ''],
+    ['// Where are the pooled keys computed?\n', ''],
+    ['"Where are the pooled keys computed?"\n# Where are the pooled keys computed?\n', '1-1'],
+    ['"Where are the pooled keys computedly?" "Where are the other keys computed?"', ''],
+  ] as const) assert.equal(lines(text), found, JSON.stringify(text));
+  assert.deepEqual(quotations('Where is it (now)?', 'say "where is it (now)"'), [], 'four words are an ordinary phrase');
+  assert.equal(quotations('Where is [a*b] | (c)\\d at all?', 'say "where is [a*b] | (c)\\d at all"').length, 1);
+});
+
+test('quotation: segments with one are no evidence, unless there are no others; shares are those among the rest', async () => {
+  const text = 'one\nsay "Where are the pooled keys computed?"\nthree\nfour\n';
+  const place = ([path, start_line, end_line]: readonly [string, number, number]) => ({ file: { root: '/w', path }, lines: { start_line, end_line } });
+  const places = [['a', 1, 2], ['a', 3, 4], ['b', 1, 4], ['a', 2, 3]] as const;
+  const reads: string[] = [];
+  const found = await quoting(asked, places, place, async ({ path }) => {
+    reads.push(path);
+    return path === 'a' ? text : undefined;
+  });
+  assert.deepEqual([...found], [places[0], places[3]]);
+  assert.deepEqual(reads, ['a', 'b'], 'each file once');
+  const ranked = [0.5, 0.3, 0.2].map((share, handle) => ({ share, handle })) as unknown as RankedSegment[];
+  assert.deepEqual(withoutSegments(ranked, new Set([ranked[0]!])).map(({ share }) => share), [0.6, 0.4]);
+  assert.equal(withoutSegments(ranked, new Set(ranked)), ranked);
+  assert.equal(withoutSegments(ranked, new Set()), ranked);
 });

@@ -348,6 +348,21 @@ check('segments of a later version in the store are encoded again, and that is s
   ]);
 });
 
+check('a segment that quotes the question is no source, unless there is nothing else', async (bench) => {
+  const question = 'Where is the width of a ring decided?';
+  bench.write('README.md', `Try it: \`tool ask "${question}"\`\n`);
+  const core = await bench.core();
+  const session = await bench.session(core);
+  await session.ingest(never);
+  const paths = async (): Promise<string[]> => (await ask(session, question)).sources.map((source) => source.path);
+  assert.deepEqual(await paths(), ['README.md']);
+  bench.write('ring.ts', 'export const width = 3;\n');
+  session.filesChanged({ paths: [] });
+  await session.coverage({});
+  await session.ingest(never);
+  assert.deepEqual(await paths(), ['ring.ts']);
+});
+
 check('stopping an answer keeps what had come and frees what it held', async (bench) => {
   const core = await bench.core();
   const session = await bench.session(core);

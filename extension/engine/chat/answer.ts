@@ -9,10 +9,11 @@ import { Indexer } from '../indexer';
 import * as messages from '../messages';
 import type { FileRecord, Segment } from '../root-index';
 import { compileGlobs } from '../workspace/filter';
-import { focusOn, memorySegments, readShares, type Accepts, type MemorySegment, type RankedSegment } from './focus';
+import { focusOn, memorySegments, readShares, withoutSegments, type Accepts, type MemorySegment, type RankedSegment } from './focus';
 import { answerNames, componentsOf, markAnswer, questionIdentifiers, questionPaths } from './identifiers';
 import { missingSentence } from './missing';
 import { chatTurn, readTurn } from './prompt';
+import { quoting } from './quotation';
 import { RepetitionGuard } from './repetition';
 import { toSources, type RankedRange } from './sources';
 import { StreamDecoder } from './stream-decoder';
@@ -33,6 +34,8 @@ const candidateFiles = 48;
 const candidateSegments = 32;
 /** A segment with less of the question's attention is no source. */
 const leastShare = 0.01;
+/** So many of the best segments are sources at most. */
+const mostSources = 64;
 /** What is left of the workspace is read before the answer if it takes no longer than this. */
 const smallRestSeconds = 8;
 
@@ -95,10 +98,10 @@ class Answer {
       this.held = segments.map(({ segment }) => segment.key);
       this.core.memory.retain(this.held);
       const turn = readTurn(this.core.model, this.core.tokenizer, { question, history: this.params.history ?? [] });
-      const ranked = await readShares(this.core, segments, turn, 'prefill', this.signal);
+      const ranked = await this.evidence(await readShares(this.core, segments, turn, 'prefill', this.signal));
       this.read = performance.now();
       const uncertain = ranked.length > 0 && (ranked[0]?.share ?? 0) < this.core.model.sala.read.uncertain_below;
-      const sources = toSources(ranked.slice(0, 64).map(rankedRange), { minShare: leastShare });
+      const sources = toSources(ranked.slice(0, mostSources).map(rankedRange), { minShare: leastShare });
       const about = { sources, uncertain, missing: names.missing };
       this.about = about;
       this.session.notify(messages.askSources, { id: this.params.id, ...about });
@@ -218,11 +221,33 @@ class Answer {
       options,
     );
     const byFile = new Map(records.map((record) => [`${record.root.dir}\0${record.path}`, record]));
-    return best.slice(0, candidateSegments).flatMap(({ root, path, segmentIndex }) => {
+    const wanted = best.flatMap(({ root, path, segmentIndex }) => {
       const record = byFile.get(`${root}\0${path}`);
       const segment = record && segmentsOf(record)[segmentIndex];
-      return record && segment && this.core.memory.handleOf(segment.key) === undefined ? [{ record, segment }] : [];
+      return record && segment ? [{ record, segment }] : [];
     });
+    const quotes = await this.quoting(wanted);
+    return wanted
+      .filter((place) => !quotes.has(place))
+      .slice(0, candidateSegments)
+      .filter(({ segment }) => this.core.memory.handleOf(segment.key) === undefined);
+  }
+
+  /** Those that quote the question, and so draw its words and its attention without answering it. */
+  private quoting<T extends { readonly record: FileRecord; readonly segment: Segment }>(places: readonly T[]): Promise<Set<T>> {
+    return quoting(
+      this.params.question,
+      places,
+      ({ record, segment }) => ({
+        file: { root: record.root.dir, path: record.path },
+        lines: { start_line: segment.startLine, end_line: segment.endLine },
+      }),
+      (file) => this.session.search.text(file),
+    );
+  }
+
+  private async evidence(ranked: readonly RankedSegment[]): Promise<readonly RankedSegment[]> {
+    return withoutSegments(ranked, await this.quoting(ranked.slice(0, mostSources)));
   }
 
   /** Of files over the budget, which are not in memory for anybody else. */

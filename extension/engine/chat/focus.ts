@@ -63,6 +63,14 @@ export async function readShares(
     .sort((a, b) => b.share - a.share);
 }
 
+/** Without these, among which attention went to no evidence; but where nothing else is left, they stay. */
+export function withoutSegments(ranked: readonly RankedSegment[], left: ReadonlySet<RankedSegment>): readonly RankedSegment[] {
+  const kept = ranked.filter((segment) => !left.has(segment));
+  const share = kept.reduce((sum, segment) => sum + segment.share, 0);
+  if (left.size === 0 || kept.length === 0 || share === 0) return ranked;
+  return kept.map((segment) => ({ ...segment, share: segment.share / share }));
+}
+
 /** The view of the best segments, and how many leading tokens of each are hidden. */
 export function focusOn(ranked: readonly MemorySegment[], headers: HeadersInView): { view: Int32Array; hidden: Int32Array } {
   const first = ranked[0]?.record;

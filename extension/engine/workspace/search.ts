@@ -407,6 +407,12 @@ export class WorkspaceSearch {
     return read || seen > 0;
   }
 
+  /** As it is searched; undefined where it is none of ours or cannot be read. */
+  async text(name: FileName): Promise<string | undefined> {
+    const entry = this.entry(name);
+    return entry && this.textOf(entry);
+  }
+
   /** The whole text of a file that may enter memory. */
   private async textOf(entry: Entry): Promise<string | undefined> {
     if (entry.bytes > maxBytesOf(entry.path)) return undefined;
