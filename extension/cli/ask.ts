@@ -4,6 +4,7 @@
 import { createInterface } from 'node:readline';
 import type { EngineClient } from '../engine/client';
 import * as messages from '../engine/messages';
+import { AskProgress, type ProgressLine } from './ask-progress';
 import { withEngine, type Frame } from './command';
 import type { CommonOptions } from './options';
 import { abbreviate, count, UsageError, type Output } from './output';
@@ -37,6 +38,7 @@ export async function ask(frame: Frame<AskOptions>, question: string): Promise<v
 class Asker {
   private nextId = 1;
   private streamed = '';
+  private readonly progress = new AskProgress();
 
   constructor(
     private readonly client: EngineClient,
@@ -48,12 +50,12 @@ class Asker {
       this.streamed += text;
       output.text(text);
     });
-    client.on(messages.askPhase, ({ phase, coverage }) => {
-      if (this.streamed === '') output.progress(phaseTexts[phase], fractionRead(coverage));
-    });
-    client.on(messages.ingestStatus, ({ coverage, tokens_per_s }) => {
-      if (this.streamed === '') output.progress(`reading, ${abbreviate(tokens_per_s)} tokens/s`, fractionRead(coverage));
-    });
+    client.on(messages.askPhase, (phase) => this.show(this.progress.phase(phase)));
+    client.on(messages.ingestStatus, (status) => this.show(this.progress.status(status)));
+  }
+
+  private show(line: ProgressLine | undefined): void {
+    if (line && this.streamed === '') this.frame.output.progress(line.message, line.fraction);
   }
 
   async ask(question: string): Promise<void> {
@@ -75,17 +77,6 @@ class Asker {
     output.endLine();
     printAbout(output, result, this.streamed);
   }
-}
-
-const phaseTexts: Readonly<Record<messages.AskPhase, string>> = {
-  searching: 'searching',
-  reading: 'reading what matters for the question',
-  focusing: 'finding the places',
-  answering: 'answering',
-};
-
-function fractionRead({ tokens, total_tokens }: messages.Coverage): number | undefined {
-  return total_tokens > 0 ? tokens / total_tokens : undefined;
 }
 
 /** Below the answer: what it rests on. */

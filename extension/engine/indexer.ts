@@ -20,6 +20,8 @@ const saveEveryMs = 15_000;
 const admitEveryMs = 5000;
 /** After a full disk, reading tries again so often. */
 const diskRetryMs = 15_000;
+/** The rate that is told is that of so long. */
+const rateWindowMs = 5000;
 /** Background reading keeps to one core for so long after the last key. */
 const typingMs = 3000;
 
@@ -49,6 +51,8 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
   private saved = performance.now();
   private readmitted = performance.now();
   private rate = 0;
+  /** What was read lately, for whatever reason. */
+  private batches: { readonly begin: number; readonly end: number; readonly tokens: number }[] = [];
   private scanning = 0;
   private active = 0;
 
@@ -153,12 +157,13 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
 
   /**
    * Reads these segments before all else, ahead of the background's, which waits within a step. Resolves when they are in, at the
-   * deadline (performance.now()); throws what encoding throws, 'cancelled' when aborted.
+   * deadline (performance.now()); throws what encoding throws, 'cancelled' when aborted. `onRead` is told how many are in.
    */
-  async readFirst(wanted: readonly Wanted[], deadline: number, signal: AbortSignal): Promise<void> {
+  async readFirst(wanted: readonly Wanted[], deadline: number, signal: AbortSignal, onRead?: (n: number) => void): Promise<void> {
     for (let first = 0; first < wanted.length; first += firstSegments) {
       if (performance.now() >= deadline || signal.aborted || this.closed) return;
       await this.encode(wanted.slice(first, first + firstSegments), 'edit', signal);
+      onRead?.(Math.min(first + firstSegments, wanted.length));
     }
   }
 
@@ -188,6 +193,15 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
   /** Measured while reading; a guess before that. */
   get tokensPerSecond(): number {
     return this.rate || 150 * this.threads.most;
+  }
+
+  /** Of the last seconds, a question's reading included; 0 while nothing is read. */
+  private get recentRate(): number {
+    const now = performance.now();
+    const recent = this.batches.filter(({ end }) => now - end < rateWindowMs);
+    const begin = Math.min(...recent.map((batch) => batch.begin));
+    const tokens = recent.reduce((sum, batch) => sum + batch.tokens, 0);
+    return tokens === 0 ? 0 : (1000 * tokens) / Math.max(1, now - begin);
   }
 
   get idle(): boolean {
@@ -224,7 +238,7 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
       coverage,
       encoded_tokens: list.reduce((sum, root) => sum + root.nEncoded, 0),
       reused_tokens: list.reduce((sum, root) => sum + root.nReused, 0),
-      tokens_per_s: Math.round(this.rate),
+      tokens_per_s: Math.round(this.recentRate),
       ...(this.rate > 0 && !idle && { seconds_left: Math.round(left / this.rate) }),
     };
   }
@@ -362,7 +376,11 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
     const fresh = batch.filter(({ segment }) => this.memory.handleOf(segment.key) === undefined);
     this.active++;
     try {
+      const begin = performance.now();
       const { tokens, seconds } = await this.memory.encode(segments, priority, signal);
+      const end = performance.now();
+      this.batches = this.batches.filter((batch) => end - batch.end < rateWindowMs);
+      if (tokens > 0) this.batches.push({ begin, end, tokens });
       // An edit's one segment says little about the rate, and a pass that was made to wait nothing.
       if (tokens > 0 && priority === 'ingest') this.rate = this.rate === 0 ? tokens / seconds : 0.8 * this.rate + 0.2 * (tokens / seconds);
       if (tokens > 0) for (const { record, segment } of fresh) record.root.nEncoded += segment.nTokens;

@@ -8,7 +8,7 @@ import type { EngineErrorCode } from './errors';
 import type { Activations } from './addon';
 
 /** Raised when a message changes; the socket's name carries it, so a client never meets an engine of another protocol. */
-export const protocolVersion = 2;
+export const protocolVersion = 3;
 
 // ---- data -----------------------------------------------------------------------------------------------------------
 
@@ -148,6 +148,12 @@ export interface AskResult {
 
 export type AskPhase = 'searching' | 'reading' | 'focusing' | 'answering';
 
+/** While reading for a question: how many of the places that it leads to are in memory. */
+export interface PlacesRead {
+  readonly read: number;
+  readonly total: number;
+}
+
 export interface CompleteParams {
   readonly root: string | null;
   readonly path: string;
@@ -273,7 +279,7 @@ export const forget = new RequestType0<{ segments: number; bytes: number }, Engi
 
 // ---- engine → client ---------------------------------------------------------------------------------------------------
 
-export const askPhase = new NotificationType<{ id: number; phase: AskPhase; coverage: Coverage }>('askPhase');
+export const askPhase = new NotificationType<{ id: number; phase: AskPhase; coverage: Coverage; places?: PlacesRead }>('askPhase');
 export const askSources = new NotificationType<{ id: number; sources: readonly Source[]; uncertain: boolean; missing: readonly string[] }>(
   'askSources',
 );

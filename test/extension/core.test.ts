@@ -348,6 +348,21 @@ check('segments of a later version in the store are encoded again, and that is s
   ]);
 });
 
+check('while a question is read for, its places are counted, and the rate is that of reading for it', async (bench) => {
+  for (let i = 0; i < 5; i++) bench.write(`ring${i}.ts`, `// the width of ring number ${i}\nexport const ring = [${'1, '.repeat(200)}];\n`);
+  const core = await bench.core();
+  const session = await bench.session(core);
+  await ask(session, 'What is the width of a ring?', { wait: 30 });
+  const phases = bench.sent.filter(({ method }) => method === 'askPhase').map(({ params }) => params as { places?: { read: number; total: number } });
+  const places = phases.flatMap((phase) => (phase.places ? [phase.places] : []));
+  assert.ok(places.length >= 3, `${places.length} lines`);
+  const total = places[0]!.total;
+  assert.deepEqual([places[0], places.at(-1)], [{ read: 0, total }, { read: total, total }]);
+  assert.deepEqual(places.map(({ read }) => read), places.map(({ read }) => read).sort((a, b) => a - b));
+  const roots = (session as unknown as { roots: readonly import('../../extension/engine/root-index').RootIndex[] }).roots;
+  assert.ok(core.indexer.status(roots).tokens_per_s > 0);
+});
+
 check('a segment that quotes the question is no source, unless there is nothing else', async (bench) => {
   const question = 'Where is the width of a ring decided?';
   bench.write('README.md', `Try it: \`tool ask "${question}"\`\n`);

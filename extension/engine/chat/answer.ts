@@ -126,8 +126,9 @@ class Answer {
     }
   }
 
-  private phase(phase: messages.AskPhase): void {
-    this.session.notify(messages.askPhase, { id: this.params.id, phase, coverage: Indexer.total(this.session.roots) });
+  private phase(phase: messages.AskPhase, places?: messages.PlacesRead): void {
+    const coverage = Indexer.total(this.session.roots);
+    this.session.notify(messages.askPhase, { id: this.params.id, phase, coverage, ...(places && { places }) });
   }
 
   private say(text: string): void {
@@ -167,14 +168,13 @@ class Answer {
     const { indexer } = this.core;
     const { wait = defaultWaitSeconds } = this.params;
     const deadline = wait === 'full' ? Infinity : this.begin + wait * 1000;
-    if (wait === 'full') {
-      this.phase('reading');
-      await this.readRest(Infinity);
-    }
+    if (wait === 'full') await this.readRest(Infinity);
     if (indexer.idle && !this.session.roots.some((root) => root.hasOverBudget)) return;
-    const wanted = await this.matchingSegments(deadline);
-    if (wanted.length > 0) this.phase('reading');
-    await indexer.readFirst(wanted, deadline, this.signal);
+    const matching = await this.matchingSegments(deadline);
+    const wanted = matching.filter(({ segment }) => this.core.memory.handleOf(segment.key) === undefined);
+    const tell = (n: number): void => this.phase('reading', { read: matching.length - wanted.length + n, total: matching.length });
+    if (wanted.length > 0) tell(0);
+    await indexer.readFirst(wanted, deadline, this.signal, tell);
     if (wait === 'full') return;
     // A small rest is read as well: seconds that make the answer certain.
     const { tokens, total_tokens } = Indexer.total(this.session.roots);
@@ -184,6 +184,7 @@ class Answer {
 
   private async readRest(deadline: number): Promise<void> {
     const { indexer } = this.core;
+    this.phase('reading');
     indexer.setReading(this, true);
     try {
       await indexer.readAll(deadline, this.signal);
@@ -192,7 +193,7 @@ class Answer {
     }
   }
 
-  /** Segments that share the question's words and are not in memory, best first. */
+  /** Segments that share the question's words, best first. */
   private async matchingSegments(deadline: number): Promise<{ record: FileRecord; segment: Segment }[]> {
     const { search, roots } = this.session;
     const left = (): number => Math.min(deadline - performance.now(), 1000 * defaultWaitSeconds);
@@ -227,10 +228,7 @@ class Answer {
       return record && segment ? [{ record, segment }] : [];
     });
     const quotes = await this.quoting(wanted);
-    return wanted
-      .filter((place) => !quotes.has(place))
-      .slice(0, candidateSegments)
-      .filter(({ segment }) => this.core.memory.handleOf(segment.key) === undefined);
+    return wanted.filter((place) => !quotes.has(place)).slice(0, candidateSegments);
   }
 
   /** Those that quote the question, and so draw its words and its attention without answering it. */
