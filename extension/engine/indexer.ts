@@ -198,7 +198,9 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
   /** Of the last seconds, a question's reading included; 0 while nothing is read. */
   private get recentRate(): number {
     const now = performance.now();
-    const recent = this.batches.filter(({ end }) => now - end < rateWindowMs);
+    const within = this.batches.filter(({ end }) => now - end < rateWindowMs);
+    // A slow machine's batch may take longer than that.
+    const recent = within.length === 0 && this.active > 0 ? this.batches.slice(-1) : within;
     const begin = Math.min(...recent.map((batch) => batch.begin));
     const tokens = recent.reduce((sum, batch) => sum + batch.tokens, 0);
     return tokens === 0 ? 0 : (1000 * tokens) / Math.max(1, now - begin);
@@ -379,8 +381,7 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
       const begin = performance.now();
       const { tokens, seconds } = await this.memory.encode(segments, priority, signal);
       const end = performance.now();
-      this.batches = this.batches.filter((batch) => end - batch.end < rateWindowMs);
-      if (tokens > 0) this.batches.push({ begin, end, tokens });
+      if (tokens > 0) this.batches = [...this.batches.filter((batch) => end - batch.end < rateWindowMs), { begin, end, tokens }];
       // An edit's one segment says little about the rate, and a pass that was made to wait nothing.
       if (tokens > 0 && priority === 'ingest') this.rate = this.rate === 0 ? tokens / seconds : 0.8 * this.rate + 0.2 * (tokens / seconds);
       if (tokens > 0) for (const { record, segment } of fresh) record.root.nEncoded += segment.nTokens;

@@ -47,30 +47,30 @@ test('usage: all places are listed, those of the best sources first', () => {
   assert.equal(usageAnswer('f', [], []), '`f` is used nowhere in this workspace.');
 });
 
-const asked = 'Where are the pooled keys computed?';
+const asked = 'Where does the old ferry land today?';
 
 test('quotation: the question within a longer line is one, the line itself is none', () => {
   const lines = (text: string): string => quotations(asked, text).map(({ start_line, end_line }) => `${start_line}-${end_line}`).join();
   for (const [text, found] of [
-    ['a\n./tool ask "Where are the pooled keys computed?"\n', '2-2'],
-    ["const questions = [\n  'where are the  pooled keys computed',\n];\n", '2-2'],
-    ['Try: where are the\npooled keys computed? It says so.\n', '1-2'],
-    ['`Where are the pooled keys computed?`\n', '1-1'],
-    ['Where are the pooled keys computed? And then?', '1-1'],
-    ['## Where are the pooled keys computed?\nIn pool.ts.\n', ''],
-    ['1. **Where are the pooled keys computed?**\r\n', ''],
-    ['Q: Where are the pooled keys computed?\n', ''],
-    ['<h2>Where are the pooled keys computed</h2>\n', ''],
-    ['// Where are the pooled keys computed?\n', ''],
-    ['"Where are the pooled keys computed?"\n# Where are the pooled keys computed?\n', '1-1'],
-    ['"Where are the pooled keys computedly?" "Where are the other keys computed?"', ''],
+    ['a\n./tool ask "Where does the old ferry land today?"\n', '2-2'],
+    ["const questions = [\n  'where does the  old ferry land today',\n];\n", '2-2'],
+    ['Try: where does the\nold ferry land today? It says so.\n', '1-2'],
+    ['`Where does the old ferry land today?`\n', '1-1'],
+    ['Where does the old ferry land today? And then?', '1-1'],
+    ['## Where does the old ferry land today?\nAt the pier.\n', ''],
+    ['1. **Where does the old ferry land today?**\r\n', ''],
+    ['Q: Where does the old ferry land today?\n', ''],
+    ['<h2>Where does the old ferry land today</h2>\n', ''],
+    ['// Where does the old ferry land today?\n', ''],
+    ['"Where does the old ferry land today?"\n# Where does the old ferry land today?\n', '1-1'],
+    ['"Where does the old ferry land todays?" "Where does the new ferry land today?"', ''],
   ] as const) assert.equal(lines(text), found, JSON.stringify(text));
   assert.deepEqual(quotations('Where is it (now)?', 'say "where is it (now)"'), [], 'four words are an ordinary phrase');
   assert.equal(quotations('Where is [a*b] | (c)\\d at all?', 'say "where is [a*b] | (c)\\d at all"').length, 1);
 });
 
 test('quotation: segments with one are no evidence, unless there are no others; shares are those among the rest', async () => {
-  const text = 'one\nsay "Where are the pooled keys computed?"\nthree\nfour\n';
+  const text = 'one\nsay "Where does the old ferry land today?"\nthree\nfour\n';
   const place = ([path, start_line, end_line]: readonly [string, number, number]) => ({ file: { root: '/w', path }, lines: { start_line, end_line } });
   const places = [['a', 1, 2], ['a', 3, 4], ['b', 1, 4], ['a', 2, 3]] as const;
   const reads: string[] = [];
