@@ -6,6 +6,7 @@ import * as vscode from 'vscode';
 import type { EngineSettings } from './engine/messages';
 import type { Globs } from './host/coverage-choice';
 import type { BadgesShown } from './host/coverage-words';
+import { diskFolders, rootOf } from './host/locate';
 
 export interface Config {
   /** Absolute folder of a model; empty: the embedded one. */
@@ -23,7 +24,7 @@ export interface Config {
   };
   readonly explorer: { readonly badges: BadgesShown };
   readonly engine: EngineSettings;
-  /** Of each folder of the window, by its path. */
+  /** Of each folder of the window, by its root. */
   readonly globs: Readonly<Record<string, Globs>>;
 }
 
@@ -56,7 +57,7 @@ export function readConfig(): Config {
       focusSegments: focus > 0 ? focus : null,
     },
     explorer: { badges: sala.get<BadgesShown>('explorer.badges', 'exceptions') },
-    globs: Object.fromEntries((vscode.workspace.workspaceFolders ?? []).map(({ uri }) => [uri.fsPath, globsOf(uri)])),
+    globs: Object.fromEntries(diskFolders().map((folder) => [rootOf(folder), globsOf(folder.uri)])),
   };
 }
 

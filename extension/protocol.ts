@@ -4,7 +4,7 @@
 // type is logged and dropped by the receiver.
 
 import type { EngineErrorCode } from './engine/errors';
-import type { AnswerMark, AskPhase, Attachment, Coverage, IngestStatus, Source, StopReason } from './engine/messages';
+import type { AnswerMark, AskPhase, Attachment, Coverage, IngestStatus, Root, Source, StopReason } from './engine/messages';
 
 // ---- data -----------------------------------------------------------------------------------------------------------
 
@@ -81,6 +81,8 @@ export interface Surface {
   /** While the engine starts: what it does. */
   readonly starting: string | null;
   readonly ingest: IngestStatus | null;
+  /** The folders of the window: where there are several, places are told with theirs. */
+  readonly roots: readonly Root[];
 }
 
 // ---- webview → host ---------------------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ const turns = new TurnsView(
     },
     reveal: (sources) => post({ type: 'reveal', sources }),
     openLink: (href) => post({ type: 'open_link', href }),
+    rootName: (root) => (state.surface.roots.length > 1 ? (state.surface.roots.find(({ path }) => path === root)?.name ?? root) : ''),
   },
   welcome,
   () => draftChanged(),

@@ -19,7 +19,7 @@ export const initialState: State = {
   turns: [],
   draft: null,
   attachment: null,
-  surface: { notice: null, canAsk: false, starting: null, ingest: null },
+  surface: { notice: null, canAsk: false, starting: null, ingest: null, roots: [] },
 };
 
 export function reduce(state: State, message: ToWebview): State {

@@ -9,7 +9,7 @@ import { files as filesText } from '../texts';
 import { choose, type Choice } from './coverage-choice';
 import { whySentence } from './coverage-words';
 import type { CoverageNode } from './coverage-tree';
-import { fileOf, fileUriOf, locate, type Location } from './locate';
+import { fileOf, fileUriOf, locate, pathOf, type Location } from './locate';
 import type { Session } from './session';
 
 /** Files and folders that a command was called for: what is selected, where several are. */
@@ -41,7 +41,7 @@ export async function explainCoverage(session: Session, uri: vscode.Uri | undefi
   if (uri === undefined) return inform('Open a file first, or choose one in the explorer.');
   const location = locate(uri);
   if (location === null) return inform(`${path.basename(uri.path) || uri.toString()} is not read: it lies in no folder on disk that is open in this window.`);
-  const [coverage = null] = await session.request(messages.coverageOf, { paths: [uri.fsPath] });
+  const [coverage = null] = await session.request(messages.coverageOf, { paths: [pathOf(location)] });
   if (coverage === null) return explainUnknown(session, uri, location);
   const { state, rule, detail } = coverage;
   const place = rule === 'ignored' ? rulePlace(coverage) : null;
@@ -91,10 +91,10 @@ export async function toggleReading(session: Session, uris: readonly vscode.Uri[
     return location === null ? [] : [{ uri, ...location }];
   });
   if (places.length === 0) return inform('Choose files or folders within the folders of this window; a whole folder of the window is removed from it instead.');
-  const known = await session.request(messages.coverageOf, { paths: places.map(({ uri }) => uri.fsPath) });
+  const known = await session.request(messages.coverageOf, { paths: places.map(pathOf) });
   const changed: { readonly uri: vscode.Uri; readonly path: string; readonly done: Choice['done'] }[] = [];
   for (const root of new Set(places.map((place) => place.root))) {
-    const folder = vscode.Uri.file(root);
+    const folder = places.find((place) => place.root === root)!.uri;
     let globs = ownGlobs(folder);
     for (const [i, { uri, path: file }] of places.entries()) {
       if (places[i]!.root !== root) continue;

@@ -3,7 +3,7 @@
 
 import * as vscode from 'vscode';
 import * as messages from '../engine/messages';
-import { fileUriOf, locate, roots } from './locate';
+import { diskFolders, fileUriOf, locate, pathOf } from './locate';
 import { fileTextOf } from './notebook-cells';
 import type { Session } from './session';
 
@@ -60,8 +60,8 @@ export class Documents implements vscode.Disposable {
 
   #watch(): void {
     for (const watcher of this.#watchers) watcher.dispose();
-    this.#watchers = roots().map(({ path }) => {
-      const watcher = vscode.workspace.createFileSystemWatcher(new vscode.RelativePattern(vscode.Uri.file(path), '**'));
+    this.#watchers = diskFolders().map((folder) => {
+      const watcher = vscode.workspace.createFileSystemWatcher(new vscode.RelativePattern(folder, '**'));
       const changed = (uri: vscode.Uri): void => this.#fileChanged(uri);
       watcher.onDidCreate(changed);
       watcher.onDidChange(changed);
@@ -71,8 +71,9 @@ export class Documents implements vscode.Disposable {
   }
 
   #fileChanged(uri: vscode.Uri): void {
-    if (uri.scheme !== 'file') return;
-    if (this.#changed.size <= maxChanges) this.#changed.add(uri.fsPath);
+    const location = locate(uri);
+    if (location === null) return;
+    if (this.#changed.size <= maxChanges) this.#changed.add(pathOf(location));
     this.#changedTimer ??= setTimeout(() => {
       const paths = this.#changed.size > maxChanges ? [] : [...this.#changed];
       this.#changed.clear();
@@ -93,8 +94,9 @@ export class Documents implements vscode.Disposable {
 
   /** The unsaved text of a file, once nothing was typed for a moment; a cell's own text is that of no file. */
   #changedSoon(uri: vscode.Uri, isUnsaved: () => boolean, text: () => string): void {
-    if (locate(uri) === null) return;
-    const file = uri.fsPath;
+    const location = locate(uri);
+    if (location === null) return;
+    const file = pathOf(location);
     clearTimeout(this.#documentTimers.get(file));
     this.#documentTimers.set(file, setTimeout(() => {
       this.#documentTimers.delete(file);
@@ -104,22 +106,24 @@ export class Documents implements vscode.Disposable {
 
   /** What is on disk counts again. */
   #settled({ uri }: { readonly uri: vscode.Uri }): void {
-    if (locate(uri) === null) return;
-    const file = uri.fsPath;
+    const location = locate(uri);
+    if (location === null) return;
+    const file = pathOf(location);
     clearTimeout(this.#documentTimers.get(file));
     this.#documentTimers.delete(file);
     this.#session.notify(messages.document, { path: file, text: null });
   }
 
   #send(uri: vscode.Uri, text: string): void {
-    if (locate(uri) !== null) this.#session.notify(messages.document, { path: uri.fsPath, text });
+    const location = locate(uri);
+    if (location !== null) this.#session.notify(messages.document, { path: pathOf(location), text });
   }
 
   #shown(editor: vscode.TextEditor | undefined): void {
     if (editor === undefined) return;
-    const uri = fileUriOf(editor.document);
-    if (locate(uri) === null) return;
-    const file = uri.fsPath;
+    const location = locate(fileUriOf(editor.document));
+    if (location === null) return;
+    const file = pathOf(location);
     this.#recent = [file, ...this.#recent.filter((other) => other !== file)].slice(0, maxRecent);
     this.#sendRecentSoon();
   }
@@ -130,7 +134,8 @@ export class Documents implements vscode.Disposable {
       const open = vscode.window.tabGroups.all
         .flatMap((group) => group.tabs)
         .flatMap(({ input }) => (input instanceof vscode.TabInputText || input instanceof vscode.TabInputNotebook ? [input.uri] : []))
-        .flatMap((uri) => (uri.scheme === 'file' ? [uri.fsPath] : []));
+        .flatMap((uri) => locate(uri) ?? [])
+        .map(pathOf);
       this.#session.notify(messages.recentFiles, { paths: [...new Set([...this.#recent, ...open])].slice(0, maxRecent) });
     }, recent_ms);
   }

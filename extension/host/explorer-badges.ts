@@ -7,7 +7,7 @@ import * as messages from '../engine/messages';
 import { toEngineError } from '../engine/errors';
 import type { Log } from '../log';
 import { badgeOf, type BadgesShown } from './coverage-words';
-import { locate } from './locate';
+import { locate, pathOf } from './locate';
 import type { Session } from './session';
 
 /** Rows of an explorer that scrolls come one by one. */
@@ -22,8 +22,9 @@ export class ExplorerBadges implements vscode.FileDecorationProvider, vscode.Dis
   readonly onDidChangeFileDecorations = this.#changed.event;
   readonly #subscriptions: vscode.Disposable[];
   #registration: vscode.Disposable | undefined;
-  /** By absolute path. */
+  /** By absolute path, as the engine has it. */
   readonly #known = new Map<string, messages.FileCoverage | null>();
+  readonly #uris = new Map<string, vscode.Uri>();
   #asked: { readonly paths: Set<string>; readonly answer: Promise<void> } | undefined;
   readonly #different = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
@@ -41,10 +42,13 @@ export class ExplorerBadges implements vscode.FileDecorationProvider, vscode.Dis
   async provideFileDecoration(uri: vscode.Uri): Promise<vscode.FileDecoration | undefined> {
     const location = locate(uri);
     if (location === null) return undefined;
-    if (!this.#known.has(uri.fsPath)) await this.#ask(uri.fsPath);
-    const coverage = this.#known.get(uri.fsPath);
+    const file = pathOf(location);
+    this.#uris.set(file, uri);
+    if (!this.#known.has(file)) await this.#ask(file);
+    const coverage = this.#known.get(file);
     if (coverage === undefined || coverage === null) return undefined;
-    const { badge, tooltip } = badgeOf(location.path, coverage, this.#shown);
+    // Of a root within another one the engine knows the outer.
+    const { badge, tooltip } = badgeOf(pathOf(coverage) === file ? coverage.path : location.path, coverage, this.#shown);
     return new vscode.FileDecoration(badge === '' ? undefined : badge, tooltip);
   }
 
@@ -80,7 +84,10 @@ export class ExplorerBadges implements vscode.FileDecorationProvider, vscode.Dis
     try {
       const list = [...paths];
       const found = await this.session.request(messages.coverageOf, { paths: list });
-      if (this.#known.size > maxKnown) this.#known.clear();
+      if (this.#known.size > maxKnown) {
+        this.#forget();
+        this.#changed.fire(undefined);
+      }
       list.forEach((file, i) => this.#known.set(file, found[i] ?? null));
     } catch (error) {
       this.log.debug(`badges: ${toEngineError(error).message}`);
@@ -106,7 +113,7 @@ export class ExplorerBadges implements vscode.FileDecorationProvider, vscode.Dis
     this.#different.add(path);
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
-      const uris = [...this.#different].map((file) => vscode.Uri.file(file));
+      const uris = [...this.#different].flatMap((file) => this.#uris.get(file) ?? []);
       this.#different.clear();
       this.#changed.fire(uris.length > maxRedrawn ? undefined : uris);
     }, redraw_ms);
@@ -116,6 +123,7 @@ export class ExplorerBadges implements vscode.FileDecorationProvider, vscode.Dis
     clearTimeout(this.#timer);
     this.#timer = undefined;
     this.#known.clear();
+    this.#uris.clear();
     this.#different.clear();
   }
 }

@@ -90,6 +90,10 @@ export class Session implements vscode.Disposable {
     return vscode.workspace.isTrusted ? 'workspace' : 'untrusted';
   }
 
+  get roots(): readonly messages.Root[] {
+    return roots();
+  }
+
   get consent(): Consent {
     return this.context.workspaceState.get<Consent>(consentKey, 'unknown');
   }

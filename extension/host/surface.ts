@@ -2,7 +2,7 @@
 // view, the status bar and the consent question all say what this says.
 
 import type { Config } from '../config';
-import type { Coverage, IngestStatus } from '../engine/messages';
+import type { Coverage, IngestStatus, Root } from '../engine/messages';
 import type { Notice, Surface } from '../protocol';
 import { count, duration, files, shortCount } from '../texts';
 import type { EngineState } from './engine-client';
@@ -16,6 +16,7 @@ export interface SurfaceState {
   readonly consent: Consent;
   readonly config: Pick<Config, 'ingest' | 'threads'>;
   readonly expectedSpeed: number;
+  readonly roots: readonly Root[];
 }
 
 export function surfaceOf(state: SurfaceState): Surface {
@@ -25,6 +26,7 @@ export function surfaceOf(state: SurfaceState): Surface {
     canAsk: state.place === 'workspace' && engine.state !== 'failed',
     starting: engine.state === 'starting' && state.place === 'workspace' ? sentence(engine.message) : null,
     ingest,
+    roots: state.roots,
   };
 }
 

@@ -136,7 +136,7 @@ const coverage = { files: 0, tokens: 0, total_files: 900, total_tokens: 1_200_00
 const ingest = { state: 'paused', reason: 'consent', coverage, encoded_tokens: 0, reused_tokens: 0, tokens_per_s: 0 } as const;
 const hello = { threads: 2 } as never;
 const base: SurfaceState = {
-  place: 'workspace', engine: { state: 'ready', hello }, ingest, consent: 'granted', expectedSpeed: 200,
+  place: 'workspace', engine: { state: 'ready', hello }, ingest, consent: 'granted', expectedSpeed: 200, roots: [{ path: '/w', name: 'w' }],
   config: { threads: 0, ingest: { enabled: true, pause: false, onBattery: 'slow' } },
 };
 

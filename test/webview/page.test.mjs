@@ -58,7 +58,7 @@ async function openPage({ kept = null, restore = {}, size = { width: 380, height
 }
 
 const coverage = { files: 120, tokens: 60_000, total_files: 900, total_tokens: 500_000, estimated: true };
-const surface = { notice: null, canAsk: true, starting: null, ingest: null };
+const surface = { notice: null, canAsk: true, starting: null, ingest: null, roots: [{ path: '/w', name: 'w' }] };
 const source = { root: '/w', path: 'src/ring.c', start_line: 10, end_line: 24, weight: 0.62 };
 
 function record(turn, more = {}) {
@@ -225,6 +225,20 @@ await checks.check('a name that several files have is one link that offers them 
   assert.match(await link.getAttribute('title'), /one of 3 files of this name/);
   await link.click();
   assert.deepEqual((await it.posted('reveal')).map((m) => m.sources.map((s) => s.path)), [files]);
+  await it.close();
+});
+
+await checks.check('with several folders in the window, places are told with theirs', async () => {
+  const roots = [{ path: '/w', name: 'first' }, { path: '/elsewhere/w', name: 'second' }];
+  const answer = 'See src/ring.c.';
+  const other = { ...source, root: '/elsewhere/w' };
+  const turn = answered(1, answer, { marks: [{ start: 4, end: 14, kind: 'link', source: other }], sources: [source, other] });
+  const it = await openPage({ restore: { turns: [turn], surface: { ...surface, roots } } });
+  await it.page.locator('.source').first().waitFor();
+  assert.deepEqual(await it.page.locator('.source-folder').allInnerTexts(), ['first/src/', 'second/src/']);
+  assert.match(await it.page.locator('.answer a').getAttribute('title'), /^Open second\/src\/ring\.c,/);
+  await it.page.locator('.source').last().click();
+  assert.deepEqual((await it.posted('reveal')).map((m) => m.sources[0].root), ['/elsewhere/w']);
   await it.close();
 });
 

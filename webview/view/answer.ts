@@ -15,6 +15,7 @@ export interface AnswerActions {
   /** Several: the link's text fits them all, and the user is asked. */
   readonly reveal: (sources: readonly Source[]) => void;
   readonly openLink: (href: string) => void;
+  readonly rootName: (root: string) => string;
 }
 
 interface Drawn {
@@ -130,7 +131,7 @@ export class AnswerView {
     for (const link of root.querySelectorAll<HTMLElement>('a[data-mark]')) {
       const range = this.#ranges[Number(link.dataset['mark'])];
       if (range === undefined) continue;
-      const wrapped = markElement(range, Number(link.dataset['mark']));
+      const wrapped = markElement(range, Number(link.dataset['mark']), this.#actions.rootName);
       wrapped.append(...link.childNodes);
       link.replaceWith(wrapped);
     }
@@ -146,7 +147,7 @@ export class AnswerView {
         ...split.pieces.map(({ text: piece, mark }) => {
           const range = mark === null ? undefined : this.#ranges[mark];
           if (range === undefined) return new Text(piece);
-          const element = markElement(range, mark!);
+          const element = markElement(range, mark!, this.#actions.rootName);
           element.textContent = piece;
           return element;
         }),
@@ -171,9 +172,10 @@ function sourcesOf({ marks }: MarkedRange): Source[] {
   return marks.flatMap(({ source }) => (source === undefined ? [] : [source]));
 }
 
-function markElement(range: MarkedRange, index: number): HTMLElement {
+function markElement(range: MarkedRange, index: number, nameOf: (root: string) => string): HTMLElement {
   const { marks } = range;
   const [source, ...others] = sourcesOf(range);
+  const rootName = source === undefined ? '' : nameOf(source.root);
   const corrected = marks.find((m) => m.kind === 'corrected');
   const unknown = marks.some((m) => m.kind === 'unknown');
   const notes = [
@@ -182,7 +184,7 @@ function markElement(range: MarkedRange, index: number): HTMLElement {
   ];
   const classes = ['mark', ...(unknown ? ['unknown'] : []), ...(corrected ? ['corrected'] : [])].join(' ');
   if (source === undefined) return h('span', { class: classes, title: notes.join('. '), 'aria-description': notes.join('. ') });
-  const target = others.length > 0 ? `one of ${files(others.length + 1)} of this name` : `${source.path}, ${sourceLines(source)}`;
+  const target = others.length > 0 ? `one of ${files(others.length + 1)} of this name` : `${rootName === '' ? '' : `${rootName}/`}${source.path}, ${sourceLines(source)}`;
   return h('a', {
     class: `${classes} link`,
     href: '#',

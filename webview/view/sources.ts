@@ -1,5 +1,5 @@
 // The list of places that an answer comes from: links that open exactly these lines, with their share of the question's
-// attention. Folder names are shown only where two roots would otherwise look alike.
+// attention, and with the name of their root where the window has several.
 
 import type { Source } from '../../extension/engine/messages';
 import { sourceLines } from '../../extension/texts';
@@ -8,25 +8,30 @@ import { h } from './dom';
 /** What an answer is made from comes first; the rest of the ranking is there for whoever looks for it. */
 const shownAtOnce = 4;
 
-export function sourcesView(sources: readonly Source[], reveal: (source: Source) => void): HTMLElement {
-  const severalRoots = new Set(sources.map((s) => s.root)).size > 1;
+export interface SourceActions {
+  readonly reveal: (sources: readonly Source[]) => void;
+  readonly rootName: (root: string) => string;
+}
+
+export function sourcesView(sources: readonly Source[], actions: SourceActions): HTMLElement {
   const rest = sources.slice(shownAtOnce);
   return h(
     'div',
     { class: 'sources', role: 'group', 'aria-label': 'Sources' },
-    list(sources.slice(0, shownAtOnce), severalRoots, reveal),
-    rest.length === 0 ? null : h('details', {}, h('summary', {}, `${rest.length} more`), list(rest, severalRoots, reveal)),
+    list(sources.slice(0, shownAtOnce), actions),
+    rest.length === 0 ? null : h('details', {}, h('summary', {}, `${rest.length} more`), list(rest, actions)),
   );
 }
 
-function list(sources: readonly Source[], severalRoots: boolean, reveal: (source: Source) => void): HTMLElement {
+function list(sources: readonly Source[], { reveal, rootName }: SourceActions): HTMLElement {
   return h(
     'ul',
     {},
     ...sources.map((source) => {
       const share = `${Math.round(source.weight * 100)} %`;
       const slash = source.path.lastIndexOf('/') + 1;
-      const root = severalRoots ? `${source.root.slice(source.root.lastIndexOf('/') + 1)}/` : '';
+      const name = rootName(source.root);
+      const root = name === '' ? '' : `${name}/`;
       const lines = source.start_line === source.end_line ? String(source.start_line) : `${source.start_line}–${source.end_line}`;
       return h(
         'li',
@@ -38,7 +43,7 @@ function list(sources: readonly Source[], severalRoots: boolean, reveal: (source
             class: 'source',
             title: `${root}${source.path}, ${sourceLines(source)} (${share} of the attention)`,
             'aria-label': `Open ${root}${source.path}, ${sourceLines(source)}, ${share} of the attention`,
-            onclick: () => reveal(source),
+            onclick: () => reveal([source]),
           },
           h('span', { class: 'source-name' }, source.path.slice(slash)),
           h('span', { class: 'source-lines' }, `:${lines}`),

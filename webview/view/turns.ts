@@ -15,6 +15,8 @@ export interface TurnActions extends NoticeActions {
   readonly retry: (turn: number) => void;
   readonly reveal: (sources: readonly Source[]) => void;
   readonly openLink: (href: string) => void;
+  /** What tells a place's root from the others, '' where there is only one. */
+  readonly rootName: (root: string) => string;
 }
 
 /** Nearer to the end than this counts as being there. */
@@ -193,7 +195,7 @@ class TurnView {
 
     this.#foot.replaceChildren(
       ...(record.failure === null ? [] : [noticeView(record.failure, this.#actions)]),
-      ...(record.sources.length === 0 ? [] : [sourcesView(record.sources, (source) => this.#actions.reveal([source]))]),
+      ...(record.sources.length === 0 ? [] : [sourcesView(record.sources, this.#actions)]),
       ...(stop === null ? [] : [h('p', { class: 'note' }, stop)]),
       ...(read === null
         ? []
