@@ -9,7 +9,7 @@ import * as messages from '../engine/messages';
 import { withinCell } from '../engine/workspace/notebook';
 import type { Log } from '../log';
 import { offReason } from './completion-policy';
-import { fileUriOf, locate } from './locate';
+import { fileUriOf, locate, pathOf } from './locate';
 import { cellOf, textAround } from './notebook-cells';
 import type { Session } from './session';
 
@@ -18,11 +18,16 @@ const debounce_ms = 90;
 /** The cursor has come to rest: the view of the place is read ahead. */
 const rest_ms = 350;
 
-/** The last edit of a document: where the cursor stood behind it, and whether a person typed it. */
+/**
+ * The last edit of a document, and whether a person typed it. The cursor stands somewhere in what it brought: before a bracket that
+ * the editor closed by itself, or on the line that it opened between two. Where, the next movement of the cursor tells.
+ */
 interface Edit {
   readonly version: number;
-  readonly offset: number;
+  readonly start: number;
+  readonly end: number;
   readonly typed: boolean;
+  cursor: number | null;
 }
 
 type Replacement = Pick<messages.CompleteResult, 'completion' | 'start' | 'end'>;
@@ -55,7 +60,7 @@ export class Completions implements vscode.InlineCompletionItemProvider, vscode.
   ) {
     session.on(messages.coverageChanged, ({ files, everything }) => {
       if (everything) this.#excluded.clear();
-      for (const file of files) this.#excluded.delete(`${file.root}/${file.path}`);
+      for (const file of files) this.#excluded.delete(pathOf(file));
     });
     this.#subscriptions = [
       vscode.languages.registerInlineCompletionItemProvider({ pattern: '**' }, this),
@@ -185,7 +190,7 @@ export class Completions implements vscode.InlineCompletionItemProvider, vscode.
   /** The cursor stands where the last edit left it, and a person typed that. */
   #followsTyping(key: string, version: number, offset: number): boolean {
     const edit = this.#edits.get(key);
-    return edit !== undefined && edit.typed && edit.version === version && edit.offset === offset && !this.#moved.has(key);
+    return edit !== undefined && edit.typed && edit.version === version && standsBehind(edit, offset) && !this.#moved.has(key);
   }
 
   #edited({ document, contentChanges, reason }: vscode.TextDocumentChangeEvent): void {
@@ -197,7 +202,7 @@ export class Completions implements vscode.InlineCompletionItemProvider, vscode.
     const active = vscode.window.activeTextEditor?.document === document;
     // An edit in several places (a rename, a format) is not typing.
     const typed = active && reason === undefined && contentChanges.length === 1;
-    this.#edits.set(key, { version: document.version, offset, typed });
+    this.#edits.set(key, { version: document.version, start: last.rangeOffset, end: offset, typed, cursor: null });
     this.#moved.delete(key);
     const text = document.getText();
     if (contentChanges.length === 1) this.#cache.edited(key, text, offset, last.text);
@@ -211,7 +216,8 @@ export class Completions implements vscode.InlineCompletionItemProvider, vscode.
     const offset = document.offsetAt(selection.active);
     const edit = this.#edits.get(key);
     // Typing moves the cursor too: to where the edit left it. The line's new indentation may come in the same step.
-    const byEdit = edit !== undefined && edit.version === document.version && edit.offset === offset;
+    const byEdit = edit !== undefined && edit.version === document.version && standsBehind(edit, offset);
+    if (byEdit) edit.cursor = offset;
     if (!byEdit && kind !== undefined && kind !== vscode.TextEditorSelectionChangeKind.Command) this.#moved.add(key);
     clearTimeout(this.#restTimer);
     this.#restTimer = setTimeout(() => this.#rest(document, offset, selection.active.line), rest_ms);
@@ -229,7 +235,7 @@ export class Completions implements vscode.InlineCompletionItemProvider, vscode.
   #isExcluded(document: vscode.TextDocument): Promise<boolean> {
     const location = locate(fileUriOf(document));
     if (location === null) return Promise.resolve(false);
-    const key = `${location.root}/${location.path}`;
+    const key = pathOf(location);
     let excluded = this.#excluded.get(key);
     if (excluded === undefined) {
       excluded = this.session
@@ -263,6 +269,10 @@ export class Completions implements vscode.InlineCompletionItemProvider, vscode.
     this.#moved.delete(key);
     this.#readOnly.delete(key);
   }
+}
+
+function standsBehind({ start, end, cursor }: Edit, offset: number): boolean {
+  return cursor === null ? start <= offset && offset <= end : offset === cursor;
 }
 
 function isUsersRule({ state, rule }: messages.FileCoverage): boolean {

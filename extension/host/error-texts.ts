@@ -33,7 +33,7 @@ const texts: Record<EngineErrorCode, { sentence: string; actions: readonly Actio
   store_full: { sentence: 'The disk, or the share of it that SALA may use, is full.', actions: ['open_settings', 'forget_workspace'] },
   store_unwritable: { sentence: 'The folder for the stored memory cannot be written.', actions: ['show_log', 'diagnostics'] },
   engine_unreachable: { sentence: 'The engine cannot be started or does not answer.', actions: ['show_log', 'diagnostics', 'restart_engine'] },
-  not_a_workspace: { sentence: 'SALA reads folders, and none is open.', actions: ['open_folder'] },
+  not_a_workspace: { sentence: 'SALA reads folders on disk, and none is open.', actions: ['open_folder'] },
   untrusted: { sentence: 'This workspace is not trusted, so nothing of it is read.', actions: ['manage_trust'] },
   invalid_argument: { sentence: 'The engine did not understand the request.', actions: ['show_log', 'diagnostics'] },
   cancelled: { sentence: 'Stopped.', actions: [] },

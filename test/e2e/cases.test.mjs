@@ -2,12 +2,15 @@
 // With a scripted engine (fake-engine.ts) in a real VS Code. Ends with `N passed, N failed`.
 
 import assert from 'node:assert/strict';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { promisify } from 'node:util';
 import { Checks, delay, poll, Window, writeFolderSettings } from './bench.mjs';
 import { askIn, openChatIn, startScripted } from './scripted.mjs';
+import { packageVimKeys } from './vim-keys.mjs';
 
-const { server, browser, requests, newWorkspace, stop } = await startScripted('cases');
+const { server, browser, requests, control, newWorkspace, stop } = await startScripted('cases', { extensions: async (folder) => [await packageVimKeys(folder)] });
 /** @type {Window} */
 let window;
 const checks = new Checks(async (n) => window?.screenshot(`cases-failed-${n}`).catch(() => {}));
@@ -62,16 +65,19 @@ function notebook(sources) {
 }
 
 try {
-  const notebooks = async () =>
-    write(await newWorkspace('notebooks', { empty: true }), {
+  // ---- notebooks, and names that several files have ----
+
+  const sources = async () =>
+    write(await newWorkspace('sources', { empty: true }), {
       'n.ipynb': notebook([
         ['code', 'rate_qa17 = 3\nrate_zt42 = 4'],
         ['markdown', 'Fibonacci numbers'],
         ['code', 'def fib(n):\n    pass'],
         ['code', '# say when done\nprint("done")'],
       ]),
+      ...Object.fromEntries(['first', 'second', 'third'].map((name, i) => [`${name}/path/to/app.c`, `// ${name}\nint any_limit(void) { return ${i + 1}; }\n`])),
     });
-  await group('notebooks', notebooks, async (folder) => {
+  await group('sources', sources, async (folder) => {
     const cell = (nth) => window.page.locator('.notebook-editor .cell-editor-container').nth(nth);
     await checks.check('a cell is completed in its language, with the cells before it; Tab takes the text', async () => {
       await openAny('n.ipynb');
@@ -115,13 +121,7 @@ try {
       // The last line with the name stands in the third cell.
       await window.statusItem('Cell 3 of 4').waitFor();
     });
-  });
 
-  const sameNames = async () => {
-    const names = ['first', 'second', 'third'];
-    return write(await newWorkspace('names', { empty: true }), Object.fromEntries(names.map((name, i) => [`${name}/path/to/app.c`, `// ${name}\nint any_limit(void) { return ${i + 1}; }\n`])));
-  };
-  await group('names', sameNames, async () => {
     await checks.check('a bare file name that fits several files offers the choice', async () => {
       const turn = await ask('In which file of a bare name is `any_limit`?');
       const link = turn.locator('.answer a', { hasText: 'app.c' });
@@ -147,6 +147,311 @@ try {
       await poll('the file', async () => /third/.test(await window.text().catch(() => '')));
     });
   });
+  // ---- several roots ----
+
+  const twoRoots = async () => {
+    const top = await newWorkspace('two', { empty: true });
+    await write(top, {
+      'a/src/util.ts': 'export const A_ONLY = 1;\nexport const BOTH_HAVE = 1;\n',
+      'a/foo/readme.md': 'Of a.\n',
+      'real-b/src/util.ts': 'export const B_ONLY = 2;\nexport const BOTH_HAVE = 2;\n',
+      'real-b/foo/readme.md': 'Of b.\n',
+      'real-b/src/main.ts': 'export const main = 0;\n',
+      'c/src/util.ts': 'export const C_ONLY = 3;\n',
+    });
+    // The second folder is opened through a link.
+    await symlink('real-b', path.join(top, 'b'));
+    return openRoots(top, ['a', 'b']);
+  };
+  const openRoots = async (top, names) => {
+    const file = path.join(top, 'two.code-workspace');
+    await writeFile(file, JSON.stringify({ folders: names.map((name) => ({ path: name })) }));
+    return file;
+  };
+  await group('roots', twoRoots, async (file) => {
+    const top = path.dirname(file);
+    const row = (text) => window.page.locator('.pane-body .monaco-list-row', { hasText: text });
+    await checks.check('each root stands in the coverage view under its name', async () => {
+      await poll('opened', async () => (await requests('open')).length > 0);
+      assert.deepEqual((await requests('open')).at(-1).params.roots.map((r) => [r.path, r.name]), [[path.join(top, 'a'), 'a'], [path.join(top, 'real-b'), 'b']]);
+      await window.notification('SALA can read').getByRole('button', { name: 'Read in the background' }).click();
+      await window.command('SALA: Show What Has Been Read');
+      await row(/^a2 files/).waitFor();
+      await row(/^b3 files/).waitFor();
+      await window.screenshot('roots-coverage');
+    });
+
+    await checks.check('sources of the same path are told apart, and open the file of their root', async () => {
+      const turn = await ask('Where is `BOTH_HAVE` defined?');
+      await turn.locator('.source', { hasText: 'a/src/' }).waitFor();
+      await turn.locator('.source', { hasText: 'b/src/' }).click();
+      await poll('the file of b', async () => /B_ONLY/.test(await window.text().catch(() => '')));
+      await window.screenshot('roots-sources');
+      await turn.locator('.source', { hasText: 'a/src/' }).click();
+      await poll('the file of a', async () => /A_ONLY/.test(await window.text().catch(() => '')));
+      const only = await ask('Where is `B_ONLY` defined?');
+      await only.locator('.answer a', { hasText: 'src/util.ts' }).click();
+      await poll('the file of b', async () => /B_ONLY/.test(await window.text().catch(() => '')));
+    });
+
+    await checks.check('what is typed and saved in a root that was opened through a link is told under its real path', async () => {
+      await window.openFile('main.ts');
+      await window.press('Control+End');
+      await window.type('const answer =');
+      await window.ghostTextBecomes(' 42;');
+      const { params } = (await requests('complete')).at(-1);
+      assert.deepEqual([params.root, params.path], [path.join(top, 'real-b'), 'src/main.ts']);
+      await window.press('Escape');
+      await window.save();
+      await poll('told', async () => (await requests('filesChanged')).some((r) => r.params.paths.includes(path.join(top, 'real-b/src/main.ts'))));
+    });
+
+    await checks.check('one click changes the settings of the one root', async () => {
+      await window.command('SALA: Read or Leave Out');
+      await window.notification('src/main.ts is left out of what is read').waitFor();
+      assert.deepEqual(JSON.parse(await readFile(path.join(top, 'real-b/.vscode/settings.json'), 'utf8')), { 'sala.ingest.exclude': ['/src/main.ts'] });
+      await poll('told', async () => (await requests('open')).at(-1).params.roots.map((r) => r.exclude.join()).join('|') === '|/src/main.ts');
+      await window.command('SALA: Read or Leave Out');
+      await poll('taken back', async () => (await requests('open')).at(-1).params.roots.every((r) => r.exclude.length === 0));
+    });
+
+    await checks.check('a root that is added or taken away is a change of scope', async () => {
+      const loads = (await requests('load')).length;
+      // Without its first folder VS Code starts the extension host anew.
+      await openRoots(top, ['a', 'c']);
+      await poll('opened', async () => (await requests('open')).at(-1).params.roots.map((r) => r.name).join() === 'a,c');
+      await window.command('SALA: Show What Has Been Read');
+      await row(/^c1 file/).waitFor();
+      assert.equal(await row(/^b3 files/).count(), 0);
+      assert.equal((await requests('load')).length, loads, 'the same engine');
+    });
+  });
+
+  // ---- folders that are not on disk ----
+
+  const virtual = async () => {
+    const file = path.join(await newWorkspace('virtual', { empty: true }), 'virtual.code-workspace');
+    await writeFile(file, JSON.stringify({ folders: [{ uri: 'vscode-vfs://example/project', name: 'project' }] }));
+    return file;
+  };
+  await group('virtual', virtual, async () => {
+    await checks.check('a virtual folder gets one clear sentence, and no engine', async () => {
+      const loads = (await requests('load')).length;
+      await window.openContainer('SALA');
+      await window.chat().getByText('SALA reads folders on disk; this window has only virtual ones, so nothing can be read.').waitFor({ timeout: 20_000 });
+      await askIn(window, 'hi');
+      await window.command('SALA: Why Is This File Not Read?');
+      await window.notification('Open a file first').waitFor();
+      await window.command('SALA: Forget This Workspace');
+      await window.page.locator('.monaco-dialog-box').getByRole('button', { name: 'Forget' }).click();
+      await window.notification('SALA reads folders on disk, and none is open.').waitFor();
+      assert.equal(await window.chat().locator('.turn').count(), 0);
+      assert.equal((await requests('load')).length, loads);
+      await window.screenshot('chat-virtual');
+    });
+  });
+
+  // ---- keys, lists, blank lines, with the editor's own defaults ----
+
+  const typing = async () => {
+    const folder = await write(await newWorkspace('typing', { empty: true }), {
+      'w.js': 'const list = [3, 1, 2];\n',
+      'f.js': '',
+      'size.c': '#include <stdio.h>\n\nlong size_of(const char *path) {\n    FILE *in = fopen(path, "rb");\n    fclose(in);\n    return n;\n}\n',
+      'vim.js': 'const first = 1;\nconst second = 2;\n',
+    });
+    await promisify(execFile)('git', ['init', '-q', folder]);
+    await writeFolderSettings(folder, {
+      'editor.quickSuggestions': { other: 'on', comments: 'off', strings: 'off' },
+      'editor.autoClosingBrackets': 'languageDefined',
+      'editor.autoClosingQuotes': 'languageDefined',
+    });
+    return folder;
+  };
+  await group('typing', typing, async () => {
+    const completeRequests = async () => (await requests('complete')).length;
+    const list = window.page.locator('.suggest-widget.visible .monaco-list-row');
+    const lastLine = async () => (await window.text()).split('\n').at(-1);
+    /** The text that a key brings, whatever comes after it. */
+    const newFile = async (name) => {
+      await window.openFile(name);
+      await window.press('Control+End');
+    };
+
+    await checks.check('the list does not wait for an engine that is frozen', async () => {
+      await newFile('w.js');
+      await window.type('l');
+      await list.first().waitFor({ timeout: 30_000 });
+      await window.press('Escape');
+      await window.press('Backspace');
+      const { pid } = (await requests()).at(-1);
+      process.kill(pid, 'SIGSTOP');
+      try {
+        await window.type('list.');
+        await list.filter({ hasText: 'concat' }).first().waitFor({ timeout: 5000 });
+      } finally {
+        process.kill(pid, 'SIGCONT');
+      }
+      await window.press('Escape');
+    });
+
+    await checks.check('list and ghost text: Escape closes the list, Tab takes the text', async () => {
+      await window.press('Enter');
+      await window.type('const total = li');
+      await window.ghostTextBecomes('st.length;');
+      await window.press('Control+Space');
+      await list.first().waitFor({ timeout: 30_000 });
+      await delay(500);
+      await window.screenshot('list-and-ghost');
+      await window.press('Escape');
+      await list.first().waitFor({ state: 'hidden' });
+      await window.ghostTextBecomes('st.length;');
+      await window.press('Tab');
+      await poll('taken', async () => (await lastLine()) === 'const total = list.length;');
+    });
+
+    await checks.check('a blank line that the editor indented: one Tab takes all of the text', async () => {
+      await newFile('f.js');
+      await window.type('function f() {');
+      await window.press('Enter');
+      await window.ghostTextBecomes('char buffer[64];');
+      await window.press('Tab');
+      await poll('taken', async () => /^function f\(\) \{\n {4}char buffer\[64\];\n\}$/.test(await window.text()));
+    });
+
+    await checks.check('behind a bracket that the editor closes by itself there is a text', async () => {
+      await window.press('End');
+      await window.press('Enter');
+      await window.type('call(');
+      await window.ghostTextBecomes('alpha(beta, gamma)');
+      await window.press('Tab');
+      await poll('taken', async () => /\n {4}call\(alpha\(beta, gamma\)\)?\n\}$/.test(await window.text()));
+    });
+
+    await checks.check('without a text Tab is one indent, Escape and Shift+Tab are the editor\'s own', async () => {
+      await control({ completeDelay_ms: 60_000 });
+      await window.press('End');
+      await window.press('Enter');
+      await delay(300);
+      assert.equal(await window.ghostText(), '');
+      await window.press('Tab');
+      await window.type('x');
+      await poll('indented', async () => /\n {8}x\n/.test(await window.text()));
+      await window.press('Escape');
+      await window.press('Shift+Tab');
+      await poll('outdented', async () => /\n {4}x\n/.test(await window.text()));
+      await window.press('Control+F');
+      await window.page.locator('.find-widget.visible').waitFor();
+      await window.press('Escape');
+      await window.page.locator('.find-widget.visible').waitFor({ state: 'hidden' });
+      await control({});
+    });
+
+    await checks.check('a blank line between statements: offered after Enter and by command, not by coming there', async () => {
+      await window.openFile('size.c');
+      await window.goTo(4, 1);
+      await window.press('End');
+      await window.press('Enter');
+      await window.ghostTextBecomes('char buffer[64];', 5000);
+      await window.press('Escape');
+      await window.type('q');
+      await window.press('Backspace');
+      await delay(600);
+      await window.press('Escape');
+      const before = await completeRequests();
+      for (const key of ['ArrowUp', 'ArrowDown', 'ArrowDown', 'ArrowUp']) await window.press(key);
+      await delay(700);
+      assert.equal(await window.ghostText(), '');
+      assert.equal(await completeRequests(), before);
+      await window.command('Trigger Inline Suggestion');
+      await window.ghostTextBecomes('char buffer[64];', 5000);
+      await window.press('Escape');
+    });
+
+    await checks.check('Vim-like keys: normal mode asks for nothing, insert mode is offered text, Escape only leaves it', async () => {
+      await newFile('vim.js');
+      await window.command('Vim Keys: On');
+      await window.focusEditor();
+      await delay(500);
+      const before = await completeRequests();
+      await window.type('jjkkllhj', 40);
+      await delay(600);
+      assert.equal(await completeRequests(), before);
+      assert.equal(await window.text(), 'const first = 1;\nconst second = 2;\n');
+      await window.type('o', 40);
+      await window.type('const answer =', 40);
+      await window.ghostTextBecomes(' 42;');
+      await window.press('Escape');
+      await delay(700);
+      assert.equal(await window.ghostText(), '', 'Escape hides it, for good');
+      const asked = await completeRequests();
+      await window.type('kjkhl', 40);
+      await delay(700);
+      assert.equal(await window.ghostText(), '', 'nothing comes back in normal mode');
+      assert.equal(await completeRequests(), asked);
+      await window.type('jA', 40);
+      await window.type(' ', 40);
+      await window.ghostTextBecomes('42;');
+      await window.press('Tab');
+      await poll('taken', async () => (await window.text()).includes('const answer = 42;'));
+      await window.command('Vim Keys: Off');
+    });
+
+    await checks.check('the commit message box is offered nothing', async () => {
+      await window.openContainer('Source Control');
+      const box = window.page.locator('.scm-editor .monaco-editor');
+      await box.waitFor({ timeout: 30_000 });
+      const before = await completeRequests();
+      await box.click();
+      await window.type('const answer =', 30);
+      await delay(1000);
+      assert.equal(await completeRequests(), before);
+      assert.equal(await window.ghostText(box), '');
+    });
+  });
+
+  // ---- reading, stopped and forgotten ----
+
+  await group('reading', () => newWorkspace('reading'), async (folder) => {
+    await checks.check('a pause holds through a reload, and is said everywhere', async () => {
+      await control({ filesPerSecond: 2 });
+      await window.notification('SALA can read').getByRole('button', { name: 'Read in the background' }).click();
+      await poll('reading', async () => (await requests('open')).at(-1).params.ingest);
+      await window.command('SALA: Pause Reading');
+      await poll('paused', async () => (await requests('pause')).at(-1).params.paused);
+      // VS Code in a browser writes down what an extension keeps only now and then.
+      await delay(2000);
+      await window.reload();
+      await window.openContainer('SALA');
+      await window.chat().getByText(/reading is paused/).waitFor({ timeout: 30_000 });
+      assert.equal((await requests('pause')).at(-1).params.paused, true);
+      await window.command('SALA: Show What Has Been Read');
+      await window.page.locator('.pane-header', { hasText: 'Coverage' }).hover();
+      await window.page.locator('.pane-header .action-label[aria-label^="SALA: Resume Reading"], .pane-header .action-label[aria-label^="Resume Reading"]').click();
+      await poll('resumed', async () => !(await requests('pause')).at(-1).params.paused);
+      await window.chat().getByText(/^Reading: /).waitFor();
+      await control({});
+    });
+
+    await checks.check('a workspace is forgotten after a question, and not read again by itself', async () => {
+      await window.command('SALA: Forget This Workspace');
+      const dialog = window.page.locator('.monaco-dialog-box');
+      await dialog.getByRole('button', { name: 'Cancel' }).click();
+      assert.equal((await requests('forget')).length, 0);
+      await window.command('SALA: Forget This Workspace');
+      await dialog.getByText('Forget what was read of this workspace?').waitFor();
+      await window.screenshot('forget');
+      await dialog.getByRole('button', { name: 'Forget' }).click();
+      await window.notification('Forgotten: 42 segments, 3 MB.').waitFor();
+      await poll('not read again', async () => (await requests('open')).at(-1).params.ingest === false);
+      await delay(2000);
+      await window.reload();
+      await window.statusItem('SALA').waitFor();
+      await poll('opened', async () => (await requests('open')).at(-1).params.roots[0].path === folder);
+      assert.equal((await requests('open')).at(-1).params.ingest, false);
+    });
+  });
+
   // ---- the explorer ----
 
   const explored = async () =>

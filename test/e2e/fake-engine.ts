@@ -300,6 +300,7 @@ function completionAt({ text, offset, selected }: messages.CompleteParams): { co
     [/function greet$/, '(name) {\n  return `hello ${name}`;\n}'],
     [/call\($/, 'alpha(beta, gamma)'],
     [/ret$/, 'urn total'],
+    [/const total = li$/, 'st.length;'],
     [/print\(rate_$/, 'zt42'],
     [/return rate_$/, 'qa17 * n\n\n# %%\nprint("of the next cell")'],
     [/^a =$/, ' first_of_line_one'],
