@@ -109,6 +109,7 @@ struct MatmulArgs {
   float* out;             // [n_tokens, out_stride], the first out_features of each row are written
   int64_t out_stride;
   int n_tokens;
+  const MatmulArgs* next = nullptr;  // a further product for the same call: threads share out the panels of all of them
 };
 
 // ---- lightning attention (linear, with constant decay) -----------------------------------------------------------------

@@ -88,10 +88,9 @@ void Forward::mlp(const LayerWeights& weights) {
   float* up = memory.take<float>(size);
   model_.ops.rms_norm({h_.data(), weights.post_attention_layernorm.data(), x, n_rows_, config.hidden_size, config.rms_norm_eps}, model_.stream);
   LinearInput input(model_, memory, x, n_rows_, config.hidden_size);
-  input.apply(weights.gate_proj, gate);
-  input.apply(weights.up_proj, up);
+  input.apply({{weights.gate_proj, gate}, {weights.up_proj, up}});
   model_.ops.swiglu({gate, up, gate, int64_t(size)}, model_.stream);
-  LinearInput(model_, memory, gate, n_rows_, config.intermediate_size).apply(weights.down_proj, out);
+  LinearInput(model_, memory, gate, n_rows_, config.intermediate_size).apply({{weights.down_proj, out}});
   model_.ops.add_scaled({h_.data(), out, config.residual_scale(), int64_t(h_.size())}, model_.stream);
 }
 
@@ -119,7 +118,7 @@ void Forward::queries(int part, int first, int n, float* out) const {
   model_.ops.rms_norm({hidden(part) + size_t(first) * config.hidden_size, weights.input_layernorm.data(), x, n, config.hidden_size,
                        config.rms_norm_eps},
                       model_.stream);
-  LinearInput(model_, memory, x, n, config.hidden_size).apply(weights.q_proj, out);
+  LinearInput(model_, memory, x, n, config.hidden_size).apply({{weights.q_proj, out}});
 }
 
 float Forward::logit_scale(int part, int row) const {

@@ -5,8 +5,9 @@ namespace sala::SALA_ISA {
 
 namespace {
 
-// Elements of one step; below a few of these a second thread costs more than it saves.
+// Elements of one step; below a few of these, a token's, a second thread costs more than it saves.
 constexpr int kStep = 1024;
+constexpr int kGrain = 6;  // steps that no second thread is called for
 
 // Calls body(i, lanes) for every vector of 0 … n − 1; the last may have less than 8 lanes.
 template <class Body>
@@ -23,13 +24,13 @@ void for_vectors(int64_t n, int grain, Stream& stream, Body body) {
 }  // namespace
 
 void swiglu(const SwigluArgs& args, Stream& stream) {
-  for_vectors(args.n, 2, stream, [&](int64_t i, int lanes) {
+  for_vectors(args.n, kGrain, stream, [&](int64_t i, int lanes) {
     store_part(silu(load_part(args.gate + i, lanes)) * load_part(args.up + i, lanes), args.out + i, lanes);
   });
 }
 
 void sigmoid_gate(const SigmoidGateArgs& args, Stream& stream) {
-  for_vectors(args.n, 2, stream, [&](int64_t i, int lanes) {
+  for_vectors(args.n, kGrain, stream, [&](int64_t i, int lanes) {
     store_part(load_part(args.x + i, lanes) * sigmoid(load_part(args.gate + i, lanes)), args.x + i, lanes);
   });
 }

@@ -15,8 +15,9 @@ void check_matmul(const MatmulArgs& args);
 
 namespace sala::SALA_ISA {
 
-void matmul_q(const MatmulArgs& args, Stream& stream);
-void matmul_x(const MatmulArgs& args, Stream& stream);
+// Panels begin … end − 1 of one product.
+void panels_q(const MatmulArgs& args, int begin, int end);
+void panels_x(const MatmulArgs& args, int begin, int end);
 
 // Tokens that a panel meets at once: their sums (48 KB) and activations (0.7 MB at 896 columns) stay in a core's own
 // cache.

@@ -8,6 +8,7 @@ namespace sala::SALA_ISA {
 
 namespace {
 
+constexpr int kFewTokens = 12;  // unpack nibbles on the way: storing the bytes of a panel costs as much as some tiles
 constexpr int kUnpackedColumns = 1024;  // of a panel at once: 16 KB, half of the smallest L1
 
 // acc[t] = fma(dots[t], w_scales * q_scale of t, acc[t]).
@@ -165,14 +166,20 @@ void panels_int8(const MatmulArgs& args, int begin, int end) {
 
 }  // namespace
 
-void matmul_q(const MatmulArgs& args, Stream& stream) {
-  stream.parallel_for(args.weight->n_panels(), 1, [&](int begin, int end) {
-    if (args.weight->form == MatrixForm::int8) panels_int8(args, begin, end);
-    else if (args.n_tokens > kSmallTokenTile) many_tokens_int4(args, begin, end);
-    else for_token_tiles<kSmallTokenTile>(args.n_tokens, [&](auto tokens, int t) {
-      few_tokens_int4<tokens.value>(args, t, begin, end);
-    });
-  });
+void panels_q(const MatmulArgs& args, int begin, int end) {
+  if (args.weight->form == MatrixForm::int8) {
+    panels_int8(args, begin, end);
+  } else if (args.n_tokens > kFewTokens) {
+    many_tokens_int4(args, begin, end);
+  } else {
+    // A panel comes from memory once and meets all tokens.
+    const int step = args.n_tokens > kSmallTokenTile ? 1 : end - begin;
+    for (int p = begin; p < end; p += step) {
+      for_token_tiles<kSmallTokenTile>(args.n_tokens, [&](auto tokens, int t) {
+        few_tokens_int4<tokens.value>(args, t, p, p + step);
+      });
+    }
+  }
 }
 
 }  // namespace sala::SALA_ISA

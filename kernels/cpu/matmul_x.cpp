@@ -98,7 +98,9 @@ void add_chain(const float* weights, const float* x, int64_t x_stride, const int
   }
 }
 
-void panels(const MatmulArgs& args, int begin, int end) {
+}  // namespace
+
+void panels_x(const MatmulArgs& args, int begin, int end) {
   const Matrix& w = *args.weight;
   const int32_t* order = w.column_order.empty() ? nullptr : w.column_order.data();
   constexpr int kTileSize = kChainColumns * kPanelRows;
@@ -121,12 +123,6 @@ void panels(const MatmulArgs& args, int begin, int end) {
       store_panel(args, p, first, n_tokens, acc);
     }
   }
-}
-
-}  // namespace
-
-void matmul_x(const MatmulArgs& args, Stream& stream) {
-  stream.parallel_for(args.weight->n_panels(), 1, [&](int begin, int end) { panels(args, begin, end); });
 }
 
 }  // namespace sala::SALA_ISA

@@ -84,15 +84,15 @@ void check_matmul(const MatmulArgs& args) {
   CHECK(w.form == MatrixForm::int8 || (args.q_group_size == w.group_size && args.q_sums != nullptr));
 }
 
-void matmul(const MatmulArgs& args, Stream&) {
-  if (args.n_tokens == 0) return;
-  check_matmul(args);
+void matmul(const MatmulArgs& args, Stream& stream) {
+  if (args.n_tokens > 0) check_matmul(args);
   for (int t = 0; t < args.n_tokens; ++t) {
     for (int n = 0; n < args.weight->out_features; ++n) {
       const float product = args.q ? product_q(args, t, n) : product_x(args, t, n);
       args.out[t * args.out_stride + n] = args.bias ? product + args.bias[n] : product;
     }
   }
+  if (args.next) matmul(*args.next, stream);
 }
 
 }  // namespace sala::reference

@@ -12,12 +12,12 @@ void lightning_attn_layer(Forward& forward, Workspace::Frame& memory, const Laye
   float* q = memory.take<float>(size_t(n) * q_size);
   float* k = memory.take<float>(size_t(n) * kv_size);
   float* v = memory.take<float>(size_t(n) * kv_size);
+  float* gate = memory.take<float>(config.use_output_gate ? size_t(n) * q_size : 0);
   float* o = memory.take<float>(size_t(n) * q_size);
 
   LinearInput input(model, memory, x, n, config.hidden_size);
-  input.apply(weights.q_proj, q);
-  input.apply(weights.k_proj, k);
-  input.apply(weights.v_proj, v);
+  if (config.use_output_gate) input.apply({{weights.q_proj, q}, {weights.k_proj, k}, {weights.v_proj, v}, {weights.z_proj, gate}});
+  else input.apply({{weights.q_proj, q}, {weights.k_proj, k}, {weights.v_proj, v}});
   if (config.qk_norm) {
     model.ops.rms_norm({q, weights.q_norm.data(), q, n * config.lightning_nh, d, config.rms_norm_eps}, model.stream);
     model.ops.rms_norm({k, weights.k_norm.data(), k, n * config.lightning_nkv, d, config.rms_norm_eps}, model.stream);
@@ -42,10 +42,9 @@ void lightning_attn_layer(Forward& forward, Workspace::Frame& memory, const Laye
     model.ops.rms_norm({o, weights.o_norm.data(), o, n, q_size, config.rms_norm_eps}, model.stream);
   }
   if (config.use_output_gate) {
-    input.apply(weights.z_proj, q);
-    model.ops.sigmoid_gate({o, q, int64_t(n) * q_size}, model.stream);
+    model.ops.sigmoid_gate({o, gate, int64_t(n) * q_size}, model.stream);
   }
-  LinearInput(model, memory, o, n, q_size).apply(weights.o_proj, out);
+  LinearInput(model, memory, o, n, q_size).apply({{weights.o_proj, out}});
 }
 
 }  // namespace sala

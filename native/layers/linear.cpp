@@ -28,7 +28,7 @@ const LinearInput::Quantized& LinearInput::quantized(int group_size, const int32
   return q;
 }
 
-void LinearInput::apply(const Matrix& weight, const float* bias, float* out, int64_t out_stride) {
+MatmulArgs LinearInput::product(const Matrix& weight, const float* bias, float* out, int64_t out_stride) {
   CHECK(weight.in_features == n_cols_);
   MatmulArgs args{};
   args.weight = &weight;
@@ -50,7 +50,17 @@ void LinearInput::apply(const Matrix& weight, const float* bias, float* out, int
   } else {
     args.x = x_;
   }
-  model_.ops.matmul(args, model_.stream);
+  return args;
+}
+
+void LinearInput::apply(std::initializer_list<Product> products) {
+  std::vector<MatmulArgs> args;
+  for (const Product& p : products) {
+    const Linear& linear = p.linear;
+    args.push_back(product(linear.weight, linear.bias.empty() ? nullptr : linear.bias.data(), p.out, linear.weight.out_features));
+  }
+  for (size_t i = 1; i < args.size(); ++i) args[i - 1].next = &args[i];
+  model_.ops.matmul(args.front(), model_.stream);
 }
 
 }  // namespace sala

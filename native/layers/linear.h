@@ -1,6 +1,7 @@
 // Rows on their way into linear layers: quantised to 8 bit once for all the layers that read them, where weights and mode allow it.
 #pragma once
 
+#include <initializer_list>
 #include <vector>
 
 #include "native/model.h"
@@ -14,10 +15,16 @@ class LinearInput {
       : model_(model), memory_(memory), x_(x), n_rows_(n_rows), n_cols_(n_cols) {}
 
   // out [n_rows, out_stride] = x · Wᵀ + bias.
-  void apply(const Matrix& weight, const float* bias, float* out, int64_t out_stride);
-  void apply(const Linear& linear, float* out) {
-    apply(linear.weight, linear.bias.empty() ? nullptr : linear.bias.data(), out, linear.weight.out_features);
+  void apply(const Matrix& weight, const float* bias, float* out, int64_t out_stride) {
+    model_.ops.matmul(product(weight, bias, out, out_stride), model_.stream);
   }
+  // out [n_rows, out_features of the layer].
+  struct Product {
+    const Linear& linear;
+    float* out;
+  };
+  // Several layers in one go, between two waits of the threads.
+  void apply(std::initializer_list<Product> products);
 
  private:
   struct Quantized {
@@ -27,6 +34,7 @@ class LinearInput {
     float* scales;
     int32_t* sums;
   };
+  MatmulArgs product(const Matrix& weight, const float* bias, float* out, int64_t out_stride);
   const Quantized& quantized(int group_size, const int32_t* column_order);
 
   const Model& model_;

@@ -169,14 +169,14 @@ void sparse_attn_layer(Forward& forward, Workspace::Frame& memory, const LayerWe
   float* q = memory.take<float>(size_t(n_rows) * q_size);
   float* k = memory.take<float>(size_t(n_rows) * kv_size);
   float* v = memory.take<float>(size_t(n_rows) * kv_size);
+  float* gate = memory.take<float>(config.attn_use_output_gate ? size_t(n_rows) * q_size : 0);
   float* o = memory.take<float>(size_t(n_rows) * q_size);
   float* q_scale = memory.take<float>(n_rows);
   const float *q_scored = q, *k_scored = k;  // what blocks are selected by
 
   LinearInput input(model, memory, x, n_rows, config.hidden_size);
-  input.apply(weights.q_proj, q);
-  input.apply(weights.k_proj, k);
-  input.apply(weights.v_proj, v);
+  if (config.attn_use_output_gate) input.apply({{weights.q_proj, q}, {weights.k_proj, k}, {weights.v_proj, v}, {weights.o_gate, gate}});
+  else input.apply({{weights.q_proj, q}, {weights.k_proj, k}, {weights.v_proj, v}});
   if (config.attn_use_rope) {
     if (config.sparse_config && config.sparse_config->use_nope) {
       q_scored = copy_of(q, size_t(n_rows) * q_size, memory);
@@ -235,10 +235,9 @@ void sparse_attn_layer(Forward& forward, Workspace::Frame& memory, const LayerWe
                           model.stream);
   }
   if (config.attn_use_output_gate) {
-    input.apply(weights.o_gate, q);
-    model.ops.sigmoid_gate({o, q, int64_t(n_rows) * q_size}, model.stream);
+    model.ops.sigmoid_gate({o, gate, int64_t(n_rows) * q_size}, model.stream);
   }
-  LinearInput(model, memory, o, n_rows, q_size).apply(weights.o_proj, out);
+  LinearInput(model, memory, o, n_rows, q_size).apply({{weights.o_proj, out}});
 }
 
 }  // namespace sala

@@ -348,6 +348,33 @@ TEST_CASE("groups of zeros give zero, not NaN") {
   }
 }
 
+TEST_CASE("several products of one call are those of a call each") {
+  Random random(11);
+  const Weights int4 = int4_weights(100, 128, 64), int8 = int8_weights(33, 128);
+  const Matrix dense = dense_matrix(MatrixForm::f16, 17, 128);
+  for (int n_tokens : {1, 7, 40}) {
+    const Floats x = random.numbers(size_t(n_tokens) * 128);
+    for (const Ops* ops : backends()) {
+      CAPTURE(ops->name);
+      Stream stream(3);
+      const Rows8 rows = quantized(*ops, stream, x, 128, 64);
+      MatmulArgs products[] = {args_for(rows), args_for(Floats{}, 128), args_for(rows), args_for(x, 128)};
+      const Matrix* weights[] = {&int4.matrix, &dense, &int8.matrix, &dense};
+      std::vector<Floats> together, alone;
+      for (int i = 0; i < 4; ++i) {
+        alone.push_back(product(*ops, stream, *weights[i], products[i], nullptr));
+        together.push_back(Floats(alone.back().size(), kGuard));
+        products[i].weight = weights[i];
+        products[i].out = together.back().data();
+        products[i].out_stride = weights[i]->out_features;
+        products[i].next = i < 3 ? &products[i + 1] : nullptr;
+      }
+      ops->matmul(products[0], stream);
+      for (int i = 0; i < 4; ++i) CHECK(same_bits(together[i], alone[i]));
+    }
+  }
+}
+
 TEST_CASE("no tokens, and arguments that do not fit") {
   const Weights w = int4_weights(17, 128, 64);
   Stream stream(1);
