@@ -199,7 +199,7 @@ export class Window {
     const url = new URL(server.origin);
     if (folder === null) url.searchParams.set('ew', 'true');
     else url.searchParams.set(folder.endsWith('.code-workspace') ? 'workspace' : 'folder', folder);
-    await window.page.goto(url.href);
+    await window.page.goto(url.href, { timeout: 60_000 });
     await window.ready();
     return window;
   }
@@ -370,7 +370,12 @@ export class Checks {
   /** Cases that share a window: alone with SALA_E2E_GROUP, as a case is with SALA_E2E_ONLY. */
   async group(title, body) {
     const only = process.env['SALA_E2E_GROUP'];
-    if (only === undefined || title.includes(only)) await body();
+    if (only !== undefined && !title.includes(only)) return;
+    try {
+      await body();
+    } catch (error) {
+      await this.#fails(title, error);
+    }
   }
 
   async check(title, body) {
@@ -381,10 +386,14 @@ export class Checks {
       this.passed += 1;
       this.say(`ok      ${title}`);
     } catch (error) {
-      this.failed += 1;
-      this.say(`NOT OK  ${title}\n${error instanceof Error ? error.stack : error}`);
-      await this.#onFailure(this.failed);
+      await this.#fails(title, error);
     }
+  }
+
+  async #fails(title, error) {
+    this.failed += 1;
+    this.say(`NOT OK  ${title}\n${error instanceof Error ? error.stack : error}`);
+    await this.#onFailure(this.failed);
   }
 
   end() {
