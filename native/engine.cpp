@@ -62,7 +62,7 @@ std::optional<ReadingKeys> reading_keys(const ModelConfig& config, const EngineO
 
 }  // namespace
 
-Engine::Engine(EngineOptions options) : options_(std::move(options)) {
+Engine::Engine(EngineOptions options) : options_(std::move(options)), memory_limit_(options_.max_memory_bytes) {
   ModelConfig config = load_model_config(options_.model_dir);
   const std::optional<ReadingKeys> reading = reading_keys(config, options_);
   if (options_.n_threads < 1 || options_.n_threads > kMaxThreads) {
@@ -72,7 +72,7 @@ Engine::Engine(EngineOptions options) : options_(std::move(options)) {
   Weights weights;
   {
     const Checkpoint checkpoint(options_.model_dir);
-    weights = load_weights(config, checkpoint);
+    weights = load_weights(config, checkpoint, memory_limit_);
   }
   model_.reset(new Model{std::move(config), std::move(weights), best_backend(), *stream_, workspace_, options_.activations});
   // fp32 keys and values are for conformance: never stored.
@@ -207,6 +207,7 @@ int Engine::create_tail(TailInput input) {
     tail.view = std::make_shared<View>(model_->config, std::move(view), input.dense_scope_tokens,
                                        [this, held = std::move(held)](size_t i) { return segments_->image(*held[i]); });
     const int capacity = std::max(input.max_tokens, prefix.length() + 1);
+    memory_limit_.require(Sequence::bytes_of(model_->config, capacity, false), "a request");
     if (input.starts_from == TailStart::empty) {
       tail.sequence.emplace(model_->config, capacity, false);
       tail.prefix_to_run = prefix_tokens_;
@@ -221,6 +222,7 @@ int Engine::create_exact_tail(int n_final, int max_tokens) {
   const int id = next_tail_++;
   make_tail(id, [this, n_final, max_tokens](Tail& tail) {
     if (n_final < 1) fail(ErrorCode::invalid_argument, "expected a prompt of at least one token, found ", n_final);
+    memory_limit_.require(Sequence::bytes_of(model_->config, std::max(n_final, max_tokens), true), "a request in exact mode");
     tail.sequence.emplace(model_->config, std::max(n_final, max_tokens), true);
     tail.sequence->final_length = n_final;
   });
@@ -233,6 +235,7 @@ int Engine::fork_tail(int from) {
     Tail& tail = this->tail(from);
     if (tail.failed) std::rethrow_exception(tail.failed);
     if (tail.busy) fail(ErrorCode::invalid_argument, "expected an idle tail to fork, found a busy one");
+    memory_limit_.require(tail.sequence->bytes(), "a copy of a request");
     copy.sequence.emplace(tail.sequence->fork(tail.sequence->capacity()));
     copy.view = tail.view;
     copy.prefix_to_run = tail.prefix_to_run;

@@ -22,6 +22,7 @@ struct EngineOptions {
   std::string model_dir;
   Activations activations = Activations::int8;
   int n_threads = 1;
+  uint64_t max_memory_bytes = 0;  // private memory of the process at most; 0: no limit
   std::string segments_dir;  // empty: nothing is kept on disk
   // Keys of this layer and of the K/V heads of these query heads stay resident for reading.
   std::optional<int> read_layer;
@@ -118,6 +119,8 @@ class Engine {
   std::string numerics() const;  // "<family>.<revision>.<stored form>": what a segment's bytes depend on beside model and text
   MemoryUse memory() const;
   void limit_threads(int n);
+  // From the next allocation that counts on; what is in memory stays. 0: no limit.
+  void limit_memory(uint64_t max_bytes) { memory_limit_.set(max_bytes); }
   // Reading in the background leaves the processor to whoever else wants it. Answers and completions never do.
   void lower_ingest(bool on) { scheduler_->lower_ingest(on); }
 
@@ -158,6 +161,7 @@ class Engine {
   const Sequence& prefix(int n_calls) const;
 
   EngineOptions options_;
+  MemoryLimit memory_limit_;
   std::unique_ptr<Stream> stream_;
   Workspace workspace_;
   std::unique_ptr<Model> model_;

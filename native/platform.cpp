@@ -241,6 +241,24 @@ void ensure_folder(const std::string& path) {
 
 bool rename_file(const std::string& from, const std::string& to) { return ::rename(from.c_str(), to.c_str()) == 0; }
 
+RandomAccessFile::RandomAccessFile(const std::string& path, ErrorCode code) : path_(path), code_(code) {
+  size_t n_bytes = 0;
+  fd_ = open_regular(path, code, &n_bytes);
+  size_ = n_bytes;
+}
+
+RandomAccessFile::~RandomAccessFile() { ::close(fd_); }
+
+void RandomAccessFile::read(uint64_t offset, void* to, size_t n_bytes) const {
+  for (size_t n_read = 0; n_read < n_bytes;) {
+    const ssize_t n = ::pread(fd_, static_cast<uint8_t*>(to) + n_read, n_bytes - n_read, static_cast<off_t>(offset + n_read));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail(code_, path_, ": could not read byte ", offset + n_read, ": ", error_text(errno));
+    if (n == 0) fail(code_, path_, ": expected ", n_bytes, " bytes from byte ", offset, ", found ", n_read);
+    n_read += static_cast<size_t>(n);
+  }
+}
+
 // ---- machine and process --------------------------------------------------------------------------------------------
 
 namespace {

@@ -75,6 +75,27 @@ void ensure_folder(const std::string& path);
 // Renames within a folder, replacing what is there. False if that is impossible: nothing changed then.
 bool rename_file(const std::string& from, const std::string& to);
 
+// A file that is read at offsets, whatever others do to it meanwhile: where it was cut that is an error, not a fault as in a
+// mapping. Throws `code` like read_file.
+class RandomAccessFile {
+ public:
+  RandomAccessFile(const std::string& path, ErrorCode code);
+  ~RandomAccessFile();
+  RandomAccessFile(const RandomAccessFile&) = delete;
+  RandomAccessFile& operator=(const RandomAccessFile&) = delete;
+
+  const std::string& path() const { return path_; }
+  uint64_t size() const { return size_; }  // when it was opened
+  // All n_bytes; fewer are an error.
+  void read(uint64_t offset, void* to, size_t n_bytes) const;
+
+ private:
+  std::string path_;
+  ErrorCode code_;
+  int fd_ = -1;
+  uint64_t size_ = 0;
+};
+
 // ---- machine and process --------------------------------------------------------------------------------------------
 
 // Cores with registers of their own that this process may use: affinity and cgroup limits count, hyper-threads do not.

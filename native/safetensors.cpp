@@ -51,7 +51,8 @@ bool read_count(const json& value, uint64_t max, uint64_t* count) {
   return true;
 }
 
-TensorView read_tensor(const std::string& name, const json& entry, const uint8_t* data, size_t n_data_bytes,
+// data_begin: where in the file the data of all tensors begins.
+TensorView read_tensor(const std::string& name, const json& entry, uint64_t data_begin, size_t n_data_bytes,
                        const std::string& file) {
   const std::string place = file + ": " + name;
   if (!entry.is_object()) {
@@ -90,7 +91,7 @@ TensorView read_tensor(const std::string& name, const json& entry, const uint8_t
     fail(ErrorCode::model_invalid, place, ": data_offsets: expected ", n_elements, " elements of ", size, " bytes for ",
          dtype_name(view.dtype), " ", shape_text(view.shape), ", found ", end - begin, " bytes");
   }
-  view.data = data + begin;
+  view.offset = data_begin + begin;
   view.nbytes = static_cast<size_t>(end - begin);
   return view;
 }
@@ -142,33 +143,40 @@ Aligned<float> read_floats(const TensorView& tensor) {
   return values;
 }
 
-std::vector<TensorView> parse_safetensors(const uint8_t* image, size_t n_bytes, const std::string& file) {
+namespace {
+
+// Length of the JSON header, from the file's first 8 bytes.
+size_t header_length(const uint8_t* front, size_t n_bytes, const std::string& file) {
   if (n_bytes < 8)
     fail(ErrorCode::model_invalid, file, ": expected a header length of 8 bytes, found a file of ", n_bytes);
   uint64_t n_header_bytes = 0;
-  for (int i = 7; i >= 0; --i) n_header_bytes = n_header_bytes << 8 | image[i];
+  for (int i = 7; i >= 0; --i) n_header_bytes = n_header_bytes << 8 | front[i];
   const size_t n_left = n_bytes - 8;
   if (n_header_bytes > n_left || n_header_bytes > kMaxHeaderBytes) {
     fail(ErrorCode::model_invalid, file, ": expected a header of at most ", std::min(n_left, kMaxHeaderBytes),
          " bytes (the file has ", n_bytes, "), found a header length of ", n_header_bytes);
   }
-  const uint8_t* data = image + 8 + n_header_bytes;
-  const size_t n_data_bytes = n_left - static_cast<size_t>(n_header_bytes);
-  const std::string_view text(reinterpret_cast<const char*>(image + 8), static_cast<size_t>(n_header_bytes));
+  return static_cast<size_t>(n_header_bytes);
+}
+
+// The tensors of a file of n_bytes with this JSON header, in the order of their data, which is not read.
+std::vector<TensorView> parse_header(std::string_view text, size_t n_bytes, const std::string& file) {
+  const uint64_t data_begin = 8 + text.size();
+  const size_t n_data_bytes = n_bytes - static_cast<size_t>(data_begin);
   const json header = parse_json(text, file, ErrorCode::model_invalid);
   if (!header.is_object()) fail(ErrorCode::model_invalid, file, ": expected a JSON object, found ", json_text(header));
 
   std::vector<TensorView> views;
   for (const auto& [name, entry] : header.items()) {
-    if (name != "__metadata__") views.push_back(read_tensor(name, entry, data, n_data_bytes, file));
+    if (name != "__metadata__") views.push_back(read_tensor(name, entry, data_begin, n_data_bytes, file));
   }
   // The data must be exactly the tensors, one after the other: what overlaps, is missing or is left over is damage.
   std::sort(views.begin(), views.end(), [](const TensorView& a, const TensorView& b) {
-    return a.data != b.data ? a.data < b.data : a.nbytes < b.nbytes;
+    return a.offset != b.offset ? a.offset < b.offset : a.nbytes < b.nbytes;
   });
   size_t end = 0;
   for (const TensorView& view : views) {
-    const size_t begin = static_cast<size_t>(view.data - data);
+    const size_t begin = static_cast<size_t>(view.offset - data_begin);
     if (begin != end) {
       fail(ErrorCode::model_invalid, file, ": ", view.name, ": expected its data at ", end,
            ", where the tensor before it ends, found it at ", begin, begin < end ? " (overlap)" : " (hole)");
@@ -178,6 +186,24 @@ std::vector<TensorView> parse_safetensors(const uint8_t* image, size_t n_bytes, 
   if (end != n_data_bytes) {
     fail(ErrorCode::model_invalid, file, ": expected ", end, " data bytes for its tensors, found ", n_data_bytes);
   }
+  return views;
+}
+
+std::vector<TensorView> read_header(const RandomAccessFile& file) {
+  uint8_t front[8] = {};
+  const size_t n_bytes = static_cast<size_t>(file.size());
+  file.read(0, front, std::min(n_bytes, sizeof front));
+  std::string text(header_length(front, n_bytes, file.path()), '\0');
+  file.read(sizeof front, text.data(), text.size());
+  return parse_header(text, n_bytes, file.path());
+}
+
+}  // namespace
+
+std::vector<TensorView> parse_safetensors(const uint8_t* image, size_t n_bytes, const std::string& file) {
+  const std::string_view text(reinterpret_cast<const char*>(image) + 8, header_length(image, n_bytes, file));
+  std::vector<TensorView> views = parse_header(text, n_bytes, file);
+  for (TensorView& view : views) view.data = image + view.offset;
   return views;
 }
 
@@ -221,8 +247,8 @@ void refuse_extra_parts(const std::string& folder, const std::string& index_path
 
 Checkpoint::Checkpoint(const std::string& folder) : folder_(folder) {
   const auto open_part = [&](const std::string& path) {
-    parts_.emplace_back(path, ErrorCode::model_invalid);
-    return parse_safetensors(parts_.back().data(), parts_.back().size(), path);
+    parts_.push_back(std::make_unique<RandomAccessFile>(path, ErrorCode::model_invalid));
+    return read_header(*parts_.back());
   };
   const std::string single = join_path(folder, kSingleFile), index_path = join_path(folder, kIndexFile);
   // As transformers does: the single file wins.
@@ -267,11 +293,13 @@ std::vector<std::string> Checkpoint::names() const {
   return names;
 }
 
-void Checkpoint::drop_pages(const TensorView& tensor) const {
+LoadedTensor Checkpoint::read(const TensorView& tensor) const {
   const auto it = tensors_.find(tensor.name);
-  CHECK(it != tensors_.end() && it->second.view.data == tensor.data);
-  const MappedFile& part = parts_[it->second.part];
-  part.advise_dont_need(static_cast<size_t>(tensor.data - part.data()), tensor.nbytes);
+  CHECK(it != tensors_.end() && it->second.view.offset == tensor.offset);
+  LoadedTensor loaded{tensor, Aligned<uint8_t>(tensor.nbytes)};
+  parts_[it->second.part]->read(tensor.offset, loaded.bytes.data(), tensor.nbytes);
+  loaded.view.data = loaded.bytes.data();
+  return loaded;
 }
 
 }  // namespace sala

@@ -1,10 +1,11 @@
-// The tensors of a model folder: model.safetensors, or model.safetensors.index.json and its parts, mapped read-only.
-// Not here: what the tensors mean (weights.h). Every length and offset is checked against the file before it is used,
-// so a view never reaches outside its mapping, whatever the file says.
+// The tensors of a model folder: model.safetensors, or model.safetensors.index.json and its parts. Not here: what the
+// tensors mean (weights.h). Every length and offset is checked against the file before it is used, and data is read, never
+// mapped: a file that is cut meanwhile (a download that starts anew) is an error then, not the end of the process.
 #pragma once
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,8 @@ struct TensorView {
   std::string name;
   Dtype dtype = Dtype::f32;
   std::vector<int64_t> shape;
-  const uint8_t* data = nullptr;  // row-major, little-endian, at any alignment; lives as long as its Checkpoint
+  const uint8_t* data = nullptr;  // row-major, little-endian, at any alignment; null until it is read (Checkpoint::read)
+  uint64_t offset = 0;            // of the data in the file
   size_t nbytes = 0;
   std::string file;  // path, for messages
 };
@@ -40,6 +42,12 @@ Aligned<float> read_floats(const TensorView& tensor);
 // model_invalid, or unsupported for a dtype we do not know; `file` appears in messages and in the views.
 std::vector<TensorView> parse_safetensors(const uint8_t* image, size_t n_bytes, const std::string& file);
 
+// A tensor's data in memory, on a 64-byte border.
+struct LoadedTensor {
+  TensorView view;
+  Aligned<uint8_t> bytes;
+};
+
 class Checkpoint {
  public:
   // Throws model_not_found where there is neither a model.safetensors nor an index, model_invalid for anything damaged:
@@ -50,14 +58,14 @@ class Checkpoint {
   const TensorView& get(const std::string& name) const;  // throws model_invalid, naming tensor and folder
   std::vector<std::string> names() const;                // ascending
 
-  // Lets the system take the tensor's pages back; reading it again reads the file again.
-  void drop_pages(const TensorView& tensor) const;
+  // Reads a tensor of get(). Throws model_invalid where the file has become shorter, out_of_memory.
+  LoadedTensor read(const TensorView& tensor) const;
 
   const std::string& folder() const { return folder_; }
 
  private:
   std::string folder_;
-  std::vector<MappedFile> parts_;
+  std::vector<std::unique_ptr<RandomAccessFile>> parts_;
   struct Entry {
     TensorView view;
     size_t part;

@@ -172,14 +172,31 @@ Matrix pack_values(const TensorView& tensor, const TensorView* scales, int out_f
   const MatrixForm form = tensor.dtype == Dtype::f32   ? MatrixForm::f32
                           : tensor.dtype == Dtype::f16 ? MatrixForm::f16
                                                        : MatrixForm::bf16;
-  if (reinterpret_cast<uintptr_t>(tensor.data) % dtype_size(tensor.dtype) == 0) {
-    return pack_dense(form, tensor.data, out_features, in_features);
-  }
-  // The file need not align its tensors; pack_dense reads whole values.
-  Aligned<uint8_t> aligned(tensor.nbytes);
-  std::memcpy(aligned.data(), tensor.data, tensor.nbytes);
-  return pack_dense(form, aligned.data(), out_features, in_features);
+  return pack_dense(form, tensor.data, out_features, in_features);
 }
+
+// The tensors of a slot in memory.
+class LoadedSource {
+ public:
+  LoadedSource(const Source& source, const Checkpoint& checkpoint) {
+    loaded_.reserve(source.tensors().size());
+    const auto read = [&](const TensorView* tensor) -> const TensorView* {
+      if (!tensor) return nullptr;
+      loaded_.push_back(checkpoint.read(*tensor));
+      return &loaded_.back().view;
+    };
+    source_.values = read(source.values);
+    source_.scales = read(source.scales);
+    source_.gptq = {read(source.gptq.qweight), read(source.gptq.qzeros), read(source.gptq.scales), read(source.gptq.g_idx)};
+  }
+  LoadedSource(const LoadedSource&) = delete;
+  LoadedSource& operator=(const LoadedSource&) = delete;
+  const Source& operator*() const { return source_; }
+
+ private:
+  std::vector<LoadedTensor> loaded_;
+  Source source_;
+};
 
 void pack(const Slot& slot, const Source& source, const ModelConfig& config) {
   if (source.tensors().empty()) return;
@@ -260,8 +277,18 @@ uint64_t check_weights(const ModelConfig& config, const Checkpoint& checkpoint) 
   return n_bytes;
 }
 
-Weights load_weights(const ModelConfig& config, const Checkpoint& checkpoint) {
+Weights load_weights(const ModelConfig& config, const Checkpoint& checkpoint, const MemoryLimit& limit) {
   const uint64_t n_bytes = check_weights(config, checkpoint), available_bytes = system_memory().available_bytes;
+  uint64_t n_largest = 0;  // of what is read of one slot while it is packed
+  {
+    Weights unfilled;
+    for (const Slot& slot : slots_of(config, unfilled)) {
+      uint64_t n = 0;
+      for (const TensorView* tensor : find_source(slot, checkpoint).tensors()) n += tensor->nbytes;
+      n_largest = std::max(n_largest, n);
+    }
+  }
+  limit.require(n_bytes + n_largest, checkpoint.folder() + ": weights");
   if (n_bytes > available_bytes) {
     fail(ErrorCode::out_of_memory, checkpoint.folder(), ": expected ", n_bytes,
          " bytes of free memory for its weights, found ", available_bytes);
@@ -269,8 +296,7 @@ Weights load_weights(const ModelConfig& config, const Checkpoint& checkpoint) {
   Weights weights;
   for (const Slot& slot : slots_of(config, weights)) {
     const Source source = find_source(slot, checkpoint);
-    pack(slot, source, config);
-    for (const TensorView* tensor : source.tensors()) checkpoint.drop_pages(*tensor);
+    pack(slot, *LoadedSource(source, checkpoint), config);
   }
   finish_log_decay(config, checkpoint, weights);
   release_free_memory();

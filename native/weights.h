@@ -9,6 +9,7 @@
 
 #include "kernels/aligned.h"
 #include "kernels/matrix.h"
+#include "native/memory_limit.h"
 #include "native/model_config.h"
 #include "native/safetensors.h"
 
@@ -72,10 +73,10 @@ std::vector<ExpectedTensor> expected_tensors(const ModelConfig& config);
 // weights will take at least.
 uint64_t check_weights(const ModelConfig& config, const Checkpoint& checkpoint);
 
-// Checks, then packs tensor by tensor and drops the source's pages after each. Throws what check_weights does,
+// Checks, then reads and packs tensor by tensor. Throws what check_weights does,
 // model_invalid for values that cannot be (a norm or scale that is not finite, a positive log_decay), and out_of_memory
-// before the first allocation if the packed weights exceed the memory available.
-Weights load_weights(const ModelConfig& config, const Checkpoint& checkpoint);
+// before the first allocation if the packed weights exceed the memory available or, with the largest source, the limit.
+Weights load_weights(const ModelConfig& config, const Checkpoint& checkpoint, const MemoryLimit& limit);
 
 // Tensors that load_weights does not read, ascending: worth a warning, not an error.
 std::vector<std::string> unused_tensors(const ModelConfig& config, const Checkpoint& checkpoint);

@@ -37,6 +37,12 @@ int integer(const Napi::Value& value, const char* name) {
   return int(number);
 }
 
+uint64_t byte_count(const Napi::Value& value, const char* name) {
+  const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
+  if (!(number >= 0 && number <= 9007199254740991.0)) type_error(value.Env(), std::string(name) + ": expected a number of bytes");
+  return uint64_t(number);
+}
+
 std::string text(const Napi::Value& value, const char* name) {
   if (!value.IsString()) type_error(value.Env(), std::string(name) + ": expected a string");
   return value.As<Napi::String>().Utf8Value();
@@ -111,6 +117,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
                         method<&EngineObject::fork_tail>("forkTail"), method<&EngineObject::release_tail>("releaseTail"),
                         method<&EngineObject::prefill>("prefill"), method<&EngineObject::decode>("decode"),
                         method<&EngineObject::limit_threads>("limitThreads"),
+                        method<&EngineObject::limit_memory>("limitMemory"),
                         method<&EngineObject::lower_ingest>("lowerIngest"), method<&EngineObject::memory>("memory"),
                         method<&EngineObject::close>("close")});
   }
@@ -370,6 +377,11 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     return call.Env().Undefined();
   }
 
+  Napi::Value limit_memory(const Napi::CallbackInfo& call) {
+    engine(call.Env()).limit_memory(byte_count(call[0], "bytes"));
+    return call.Env().Undefined();
+  }
+
   Napi::Value lower_ingest(const Napi::CallbackInfo& call) {
     engine(call.Env()).lower_ingest(call[0].ToBoolean());
     return call.Env().Undefined();
@@ -417,6 +429,7 @@ Napi::Value load(const Napi::CallbackInfo& call) {
   if (activations != "fp32" && activations != "int8") type_error(env, "activations: expected fp32 or int8, found '" + activations + "'");
   options.activations = activations == "fp32" ? Activations::fp32 : Activations::int8;
   options.n_threads = integer(from.Get("threads"), "threads");
+  if (!from.Get("maxMemoryBytes").IsUndefined()) options.max_memory_bytes = byte_count(from.Get("maxMemoryBytes"), "maxMemoryBytes");
   if (!from.Get("segmentsDir").IsUndefined()) options.segments_dir = text(from.Get("segmentsDir"), "segmentsDir");
   if (!from.Get("reading").IsUndefined()) {
     const Napi::Object reading = object(from.Get("reading"), "reading");

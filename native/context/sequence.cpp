@@ -94,6 +94,16 @@ size_t Sequence::bytes() const {
   return n * sizeof(float);
 }
 
+size_t Sequence::bytes_of(const ModelConfig& config, int capacity, bool exact) {
+  const bool selects = exact && config.sparse_config.has_value();
+  const bool scores_unrotated = selects && config.attn_use_rope && config.sparse_config->use_nope;
+  size_t n_rows = size_t(capacity) * (scores_unrotated ? 3 : 2);
+  if (selects) n_rows += size_t(capacity) / config.sparse_config->kernel_stride + size_t(capacity) / (4 * config.sparse_config->kernel_stride) + 2;
+  const size_t d = config.lightning_head_dim;
+  const size_t n_lightning = d * (size_t(config.lightning_nh) * d + 2 * size_t(config.lightning_nkv) * kLightningChunk);
+  return sizeof(float) * (config.n_sparse_layers() * n_rows * config.num_key_value_heads * config.head_dim + config.n_lightning_layers() * n_lightning);
+}
+
 LightningState Sequence::recurrence(int lightning_layer) {
   OwnRecurrence& own = recurrence_[lightning_layer];
   return {own.s.data(), own.k_rows.data(), own.v_rows.data(), length_ % kLightningChunk};

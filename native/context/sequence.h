@@ -39,6 +39,8 @@ class Sequence {
   int capacity() const { return capacity_; }
   bool exact() const { return exact_; }
   size_t bytes() const;
+  // What bytes() of such a sequence would be.
+  static size_t bytes_of(const ModelConfig& config, int capacity, bool exact);
 
   OwnKv& kv(int sparse_layer) { return kv_[sparse_layer]; }
   const OwnKv& kv(int sparse_layer) const { return kv_[sparse_layer]; }

@@ -97,7 +97,12 @@ void EncodeJob::start_pass() {
     const size_t slot = in_pass_.size();
     const int needed = engine_.prefix_->length() + n;
     if (slot == sequences_.size()) sequences_.emplace_back();
-    if (!sequences_[slot] || sequences_[slot]->capacity() < needed) {
+    // Its image is made before the file is written, and stays in memory where there is none.
+    const size_t image_bytes = segment_layout(engine_.model_->config, engine_.model_->kv_form(), n).image_bytes();
+    const bool is_new = !sequences_[slot] || sequences_[slot]->capacity() < needed;
+    const size_t sequence_bytes = is_new ? Sequence::bytes_of(engine_.model_->config, std::max(needed, kPassTokens), false) : 0;
+    engine_.memory_limit_.require(image_bytes + sequence_bytes, "reading a segment");
+    if (is_new) {
       sequences_[slot] = std::make_unique<Sequence>(engine_.model_->config, std::max(needed, kPassTokens), false);
     }
     sequences_[slot]->assign(*engine_.prefix_);

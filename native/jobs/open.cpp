@@ -8,6 +8,8 @@ namespace {
 
 // Files read in one step: some 10 ms where they are in the page cache.
 constexpr size_t kStepFiles = 64;
+// What stays resident of one, generously: some hundred tokens of 64 bytes and a scale.
+constexpr size_t kKeysBytes = size_t{64} << 10;
 
 }  // namespace
 
@@ -17,6 +19,7 @@ OpenJob::OpenJob(Engine& engine, std::vector<SegmentKey> keys, Completion<OpenRe
 }
 
 bool OpenJob::step() {
+  engine_.memory_limit_.require(std::min(kStepFiles, keys_.size() - next_) * kKeysBytes, "keys of stored segments");
   for (const size_t end = std::min(next_ + kStepFiles, keys_.size()); next_ < end; ++next_) {
     std::optional<ErrorCode> refused;
     result_.handles.push_back(engine_.segments_->open(keys_[next_], refused));

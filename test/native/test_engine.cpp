@@ -307,6 +307,36 @@ TEST_CASE("engine: reading in the background leaves the processor to others, ans
 }
 #endif
 
+TEST_CASE("engine: a limit of memory is heeded before memory is taken, and nothing is lost by it") {
+  auto engine = load();
+  const ModelConfig& config = engine->model().config;
+  for (const bool exact : {false, true}) {
+    for (const int capacity : {1, 17, 512, 5000}) CHECK(Sequence(config, capacity, exact).bytes() == Sequence::bytes_of(config, capacity, exact));
+  }
+  const auto segments = random_segments(3, 47);
+  TailInput input;
+  input.max_tokens = 100;
+  const int before = engine->create_tail(input);
+  prefill(*engine, before, {1, 2});
+  engine->limit_memory(1);
+  CHECK(code_of([&] { encode(*engine, segments); }) == ErrorCode::out_of_memory);
+  CHECK(code_of([&] { prefill(*engine, engine->create_tail(input), {1}); }) == ErrorCode::out_of_memory);
+  CHECK(code_of([&] { prefill(*engine, engine->fork_tail(before), {1}); }) == ErrorCode::out_of_memory);
+  CHECK(code_of([&] { prefill(*engine, engine->create_exact_tail(2, 9), {1}); }) == ErrorCode::out_of_memory);
+  CHECK(code_of([&] { wait_for<OpenResult>([&](auto done) { engine->open_segments({segments[0].key}, done); }); }) == ErrorCode::out_of_memory);
+  CHECK(engine->memory().n_segments == 0);
+  CHECK_NOTHROW(prefill(*engine, before, {3}));
+  // Room for the process and a small request, not for one of gigabytes.
+  engine->limit_memory(process_memory().private_bytes + (size_t(64) << 20));
+  CHECK_NOTHROW(prefill(*engine, engine->create_tail(input), {1}));
+  CHECK(encode(*engine, segments).n_encoded_tokens > 0);
+  input.max_tokens = 1 << 22;
+  CHECK(code_of([&] { prefill(*engine, engine->create_tail(input), {1}); }) == ErrorCode::out_of_memory);
+  engine->limit_memory(0);
+  input.max_tokens = 100;
+  CHECK_NOTHROW(prefill(*engine, engine->create_tail(input), {1}));
+}
+
 TEST_CASE("engine: a disk that cannot be written loses nothing") {
   Folder store;
   // A file where a folder must be: unwritable for root too.

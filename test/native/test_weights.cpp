@@ -16,7 +16,9 @@ namespace {
 const std::string kNineB = kTestDir + "/fixtures/nine-b";
 const std::string kTiny = kTestDir + "/fixtures/tiny";
 
-Weights load(const std::string& folder) { return load_weights(load_model_config(folder), Checkpoint(folder)); }
+Weights load(const std::string& folder, uint64_t max_memory_bytes = 0) {
+  return load_weights(load_model_config(folder), Checkpoint(folder), MemoryLimit(max_memory_bytes));
+}
 
 Weights load(const ModelFiles& files, size_t shift = 0) {
   TemporaryFolder folder;
@@ -119,7 +121,7 @@ TEST_CASE("every golden model and fixture loads, value by value, with nothing le
     INFO(folder);
     const ModelConfig config = load_model_config(folder);
     const Checkpoint checkpoint(folder);
-    const Weights weights = load_weights(config, checkpoint);
+    const Weights weights = load_weights(config, checkpoint, MemoryLimit(0));
     const ModelFiles files(folder);
     check_against_file(files, weights);
     CHECK(unused_tensors(config, checkpoint).empty());
@@ -243,6 +245,24 @@ TEST_CASE("weights that cannot fit are refused before anything is allocated") {
   }
   check_error(ErrorCode::out_of_memory, {folder.path, "bytes of free memory for its weights, found"},
               [&] { load(folder.path); });
+}
+
+TEST_CASE("a limit of memory is heeded before anything is allocated, and says what is allowed, in use and needed") {
+  CHECK_NOTHROW(load(kTiny, uint64_t{1} << 40));
+  check_error(ErrorCode::out_of_memory, {kTiny, "weights: expected at most 4096 bytes", "in use and", "more needed"}, [&] { load(kTiny, 4096); });
+}
+
+TEST_CASE("a file that is cut while it is read is an error, not the end of the process") {
+  TemporaryFolder folder;
+  ModelFiles(kTiny).write(folder.path);
+  const ModelConfig config = load_model_config(folder.path);
+  const Checkpoint checkpoint(folder.path);
+  for (const std::string& name : list_folder(folder.path, ErrorCode::model_invalid)) {
+    if (name.find(".safetensors") == std::string::npos || name.find(".json") != std::string::npos) continue;
+    std::filesystem::resize_file(folder / name, 20000);
+  }
+  check_error(ErrorCode::model_invalid, {folder.path, "expected", "bytes from byte"},
+              [&] { load_weights(config, checkpoint, MemoryLimit(0)); });
 }
 
 TEST_CASE("every tensor is needed and every shape is checked before packing") {
