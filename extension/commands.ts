@@ -122,6 +122,8 @@ async function chooseModel(): Promise<void> {
 }
 
 async function forget(session: Session): Promise<void> {
+  // Where nothing is read it fails with the reason, and nothing is asked.
+  if (session.place !== 'workspace') await session.open();
   const yes = 'Forget';
   const picked = await vscode.window.showWarningMessage(
     'Forget what was read of this workspace? Reading it again takes as long as the first time.',

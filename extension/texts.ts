@@ -98,15 +98,14 @@ const pauseReasons: Record<PauseReason, string> = {
 /** One line under the composer: how far the reading is. */
 export function ingestSentence(status: IngestStatus): string {
   const { coverage } = status;
-  const read = isComplete(coverage)
-    ? `${files(coverage.files)} read, ${shortCount(coverage.tokens)} tokens`
-    : `${count(coverage.files)} of ${coverage.estimated ? 'about ' : ''}${files(coverage.total_files)} read`;
+  const share = `${count(coverage.files)} of ${coverage.estimated ? 'about ' : ''}${files(coverage.total_files)}`;
+  const read = isComplete(coverage) ? `${files(coverage.files)} read, ${shortCount(coverage.tokens)} tokens` : `${share} read`;
   switch (status.state) {
     case 'scanning':
       return 'Looking through the folders…';
     case 'reading':
       if (isComplete(coverage)) return `Reading what has changed; ${read}`;
-      return `Reading: ${read}${status.seconds_left === undefined ? '' : `, ${duration(status.seconds_left)} left`}`;
+      return `Reading: ${share}${status.seconds_left === undefined ? '' : `, ${duration(status.seconds_left)} left`}`;
     case 'paused':
       return `${read}; reading is ${pauseReasons[status.reason ?? 'user']}`;
     case 'idle':

@@ -128,7 +128,7 @@ function speak(message: ToWebview): void {
       break;
     case 'answered': {
       const { record } = message;
-      const notes = missingSentence(record.missing) ?? (record.uncertain ? uncertainSentence : '');
+      const notes = missingSentence(record.missing) ?? (record.uncertain && record.attachment === null ? uncertainSentence : '');
       status.say([record.stop === 'cancelled' ? 'Stopped.' : 'Answer:', notes, record.answer].filter((s) => s !== '').join(' '));
       break;
     }

@@ -8,7 +8,7 @@ import { count } from '../texts';
 export const stateLabels: Record<FileState, string> = {
   in: 'In memory',
   reading: 'Being read',
-  stale: 'An older version is in memory',
+  stale: 'Out of date',
   waiting: 'Waiting',
   over_budget: 'Over the budget',
   unreadable: 'Unreadable',

@@ -243,7 +243,6 @@ try {
       await window.command('SALA: Why Is This File Not Read?');
       await window.notification('Open a file first').waitFor();
       await window.command('SALA: Forget This Workspace');
-      await window.page.locator('.monaco-dialog-box').getByRole('button', { name: 'Forget' }).click();
       await window.notification('SALA reads folders on disk, and none is open.').waitFor();
       assert.equal(await window.chat().locator('.turn').count(), 0);
       assert.equal((await requests('load')).length, loads);

@@ -31,7 +31,7 @@ export function noticeView(notice: Notice, actions: NoticeActions): HTMLElement 
 
 export class StatusView {
   readonly notice = h('div', { class: 'notice-place' });
-  readonly line = h('button', { type: 'button', class: 'ingest-line', title: 'Show what has been read', hidden: true });
+  readonly line = h('button', { type: 'button', class: 'ingest-line', hidden: true });
   /** Outside the conversation, so that streamed text is not read out token by token. */
   readonly spoken = h('div', { class: 'visually-hidden', role: 'status', 'aria-live': 'polite' });
   readonly #actions: NoticeActions;
@@ -51,7 +51,10 @@ export class StatusView {
     }
     const text = surface.starting ?? (surface.ingest === null ? '' : ingestSentence(surface.ingest));
     this.line.hidden = text === '';
-    if (this.line.textContent !== text) this.line.textContent = text;
+    if (this.line.textContent === text) return;
+    this.line.textContent = text;
+    // A narrow view shows its beginning only.
+    this.line.title = `${text}\nShow what has been read`;
   }
 
   say(text: string): void {

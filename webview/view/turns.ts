@@ -179,7 +179,8 @@ class TurnView {
     const missing = missingSentence(record.missing);
     this.#head.replaceChildren(
       ...(missing === null ? [] : [h('p', { class: 'banner warning' }, missing)]),
-      ...(record.uncertain && missing === null ? [h('p', { class: 'banner' }, uncertainSentence)] : []),
+      // A question about a selection has its answer with it.
+      ...(record.uncertain && missing === null && record.attachment === null ? [h('p', { class: 'banner' }, uncertainSentence)] : []),
     );
   }
 
