@@ -13,7 +13,7 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { buildNative, systemToolchain } from '../extension/build/native.mjs';
 import { root, say } from '../extension/build/paths.mjs';
-import { add, best, isDisturbed, judge, rates } from './measure.mjs';
+import { add, best, isDisturbed, judge, rates, times } from './measure.mjs';
 import { installPeer, versions } from './peer.mjs';
 import { markdown } from './report.mjs';
 import { Side } from './side.mjs';
@@ -23,21 +23,23 @@ const help = `node bench/compare.mjs [options]
   --max-prompt N    leave out what is longer (default: 32768)
   --peers NAME,…    dense_q4_0, dense_q4_k, hybrid_q4_0 (default: all; the first one named is what the ratios are to)
   --threads N,…     1 and 2 (default: both)
+  --sampled         beyond 2048 the peer's dense models do not read a whole prompt: 512 tokens at two depths stand for what
+                    is added (attention's share of a token grows linearly), and its hybrid is left out; for a busy machine
   --json            one JSON document on standard output
 Results also go to bench/results/. SALA_ADDON=FILE compares that addon instead of building this clone's.
 `;
 
 /** @typedef {import('./measure.mjs').Sample} Sample */
 /** @typedef {{ kind: 'prefill' | 'decode_at', n: number }} Row */
-/** @typedef {{ model: string, setting: string, threads: number, start: () => Promise<Side>, splitsAt: number }} Contestant */
+/** @typedef {{ model: string, setting: string, threads: number, start: () => Promise<Side>, splitsAt: number, fills: boolean }} Contestant */
 
 const prompts = [512, 2048, 8192, 32768];
 const depths = [0, 8192, 32768];
 /** One round is enough where a round takes minutes. */
 const longest = 8192;
 const nDecoded = 32;
-/** Beyond `longest` a setting of the peer that is this much slower than its other one has lost. */
-const hopeless = 1.25;
+/** With --sampled: depths beyond `longest`, tokens read at each. */
+const nSamples = 2, sampleTokens = 512;
 
 const { values: options } = parseArgs({
   options: {
@@ -45,6 +47,7 @@ const { values: options } = parseArgs({
     'max-prompt': { type: 'string', default: '32768' },
     'peers': { type: 'string', default: 'dense_q4_0,dense_q4_k,hybrid_q4_0' },
     'threads': { type: 'string', default: '1,2' },
+    'sampled': { type: 'boolean', default: false },
     'json': { type: 'boolean', default: false },
     'help': { type: 'boolean', default: false },
   },
@@ -88,6 +91,7 @@ async function contestants(/** @type {number} */ threads) {
       start: () => Side.start(process.execPath, ours),
       // A prompt of this length and more is another computation: a pass of its own.
       splitsAt: config.sparse_config?.dense_len ?? Infinity,
+      fills: false,
     },
   ];
   for (const name of peers) {
@@ -95,7 +99,7 @@ async function contestants(/** @type {number} */ threads) {
     for (const setting of ['on', 'off']) {
       const context = Math.min(maxPrompt, 32768) + 256;
       const args = [peer.libraries, 'model', gguf, String(threads), setting, String(context)];
-      all.push({ model: name, setting, threads, start: () => Side.start(peer.program, args), splitsAt: Infinity });
+      all.push({ model: name, setting, threads, start: () => Side.start(peer.program, args), splitsAt: Infinity, fills: name.startsWith('dense') });
     }
   }
   return all;
@@ -120,6 +124,20 @@ async function measure(/** @type {Contestant[]} */ all) {
     return of.passed;
   };
 
+  /** As prompt(), what is added to the length before by samples in the middle of equal parts of it. */
+  const sampledPrompt = async (/** @type {Running} */ of, /** @type {number} */ n) => {
+    const part = (n - of.length) / nSamples;
+    let passed = /** @type {Sample} */ (of.passed);
+    for (let i = 0; i < nSamples; i++) {
+      await of.side.fill(of.length + Math.round((i + 0.5) * part) - sampleTokens / 2);
+      passed = add(passed, times(part / sampleTokens, await of.side.run('prefill', sampleTokens)));
+    }
+    await of.side.fill(n);
+    of.length = n;
+    of.passed = passed;
+    return passed;
+  };
+
   /** Ours cannot decode behind nothing; one token is as good as none. */
   const first = async (/** @type {Running} */ of) => {
     await of.side.reset(1);
@@ -133,10 +151,11 @@ async function measure(/** @type {Contestant[]} */ all) {
     for (const of of running) of.passed = undefined;
     for (const n of lengths) {
       for (const of of round % 2 ? [...running].reverse() : running) {
-        if (n > longest && isHopeless(of)) continue;
+        const isSampled = options.sampled && n > longestWhole && of.model !== 'ours';
+        if (isSampled && !of.fills) continue;
         say(`round ${round + 1}, ${of.threads} thread${of.threads > 1 ? 's' : ''}, ${n} tokens: ${of.model} ${of.setting}`);
-        if (n > 0) record(of, { kind: 'prefill', n }, await prompt(of, n, finalLength));
-        else await first(of);
+        if (n === 0) await first(of);
+        else record(of, { kind: 'prefill', n }, await (isSampled ? sampledPrompt(of, n) : prompt(of, n, finalLength)));
         if (depths.includes(n)) await decode(of, n);
       }
     }
@@ -152,16 +171,6 @@ function record(/** @type {Contestant} */ of, /** @type {Row} */ row, /** @type 
   samples.set(key(of, row), [...(samples.get(key(of, row)) ?? []), one]);
   const n = row.kind === 'prefill' ? row.n : nDecoded;
   say(`  ${row.kind}_${row.n}: ${(n / one.wall_s).toFixed(1)} tokens/s, ${(n / one.cpu_s).toFixed(1)} per second of processor time${isDisturbed(one) ? ', disturbed' : ''}`);
-}
-
-/** Whether the other setting of the same model is faster by far, reading and decoding. */
-function isHopeless(/** @type {Contestant} */ of) {
-  const spent = (/** @type {string} */ setting, /** @type {Row['kind']} */ kind) =>
-    rates(1, samples.get(key({ ...of, setting }, { kind, n: longest })) ?? []).cpu;
-  return (
-    of.model !== 'ours' &&
-    (/** @type {const} */ (['prefill', 'decode_at'])).every((kind) => spent(of.setting === 'on' ? 'off' : 'on', kind) > hopeless * spent(of.setting, kind))
-  );
 }
 
 /** Everything that was measured, as design section 8 has it and with all that it rests on. */
@@ -189,6 +198,7 @@ function result() {
     peer: { 'llama.cpp': peer.release, ...versions },
     machine: { ...began, load_at_end: os.loadavg().map((one) => Number(one.toFixed(2))) },
     rounds: nRounds,
+    sampled: options.sampled,
     samples: Object.fromEntries(samples),
   };
 }

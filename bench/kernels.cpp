@@ -2,10 +2,12 @@
 // names (else the best). A row is printed only after its result has been compared with the reference table.
 //
 //   bench_kernels               all rows
-//   bench_kernels NAME…         these rows
+//   bench_kernels NAME…         these rows; "peaks" for the two last ones
 //   bench_kernels --once NAME   one call, nothing checked or timed, to count instructions:
 //     valgrind --tool=callgrind --toggle-collect='sala::avx2::matmul(*' bench_kernels --once gemm_up
-//   Limits on avx2: gemm_up 0.29 G, gemv_up 0.85 M.
+//   instructions.mjs does that, and holds the counts to limits.
+// Two rows are the machine's own limits: peak_int8, multiply-adds of 8-bit integers from registers, and peak_read, one
+// thread reading memory.
 #include <time.h>
 
 #include <algorithm>
@@ -165,6 +167,57 @@ void time_product(const Product& product, const Ops& ops, Stream& stream) {
   std::fflush(stdout);
 }
 
+// Median seconds of one call of `work`, which must take long enough to be timed.
+template <class Work>
+double median_seconds(const Work& work) {
+  std::vector<double> seconds;
+  while (seconds.size() < kRounds) {
+    const double start = cpu_seconds();
+    work();
+    seconds.push_back(cpu_seconds() - start);
+  }
+  std::sort(seconds.begin(), seconds.end());
+  return seconds[kRounds / 2];
+}
+
+#if defined(__x86_64__)
+// The inner step of the int4 product on AVX2, 32 multiply-adds in a multiplication and an addition, with nothing to wait for.
+__attribute__((target("avx2"))) void multiply_adds(int64_t n_steps) {
+  for (int64_t i = 0; i < n_steps; ++i) {
+#define STEP(sum, product) "vpmaddubsw %%ymm15, %%ymm14, %%ymm" #product "\n vpaddw %%ymm" #product ", %%ymm" #sum ", %%ymm" #sum "\n"
+    asm volatile(STEP(0, 8) STEP(1, 9) STEP(2, 10) STEP(3, 11) STEP(4, 12) STEP(5, 13) STEP(6, 8) STEP(7, 9)::
+                     : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",
+                       "xmm12", "xmm13", "xmm14", "xmm15");
+#undef STEP
+  }
+}
+#endif
+
+void time_peaks() {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2")) {
+    constexpr int64_t kSteps = 10'000'000;
+    const double seconds = median_seconds([] { multiply_adds(kSteps); });
+    std::printf("peak_int8: %.1f GOP/s\n", 2.0 * 32 * 8 * kSteps / seconds * 1e-9);
+  }
+#endif
+  constexpr size_t kBytes = size_t{256} << 20;
+  Aligned<uint64_t> memory(kBytes / sizeof(uint64_t));
+  std::fill(memory.begin(), memory.end(), 1);
+  uint64_t sum = 0;
+  const double seconds = median_seconds([&] {
+    // Eight chains: no load waits for an addition. Fetched ahead, as the products fetch their weights.
+    uint64_t sums[8] = {};
+    for (size_t i = 0; i < memory.size(); i += 8) {
+      __builtin_prefetch(memory.data() + i + 256);
+      for (int j = 0; j < 8; ++j) sums[j] += memory[i + j];
+    }
+    for (uint64_t one : sums) sum += one;
+  });
+  if (sum != memory.size() * kRounds) fail(ErrorCode::internal, "peak_read: wrong sum, not timed");
+  std::printf("peak_read: %.1f GB/s\n", kBytes / seconds * 1e-9);
+}
+
 const Product& product_named(const std::string& name) {
   for (const Product& product : kProducts) {
     if (name == product.name) return product;
@@ -182,8 +235,12 @@ int run(const std::vector<std::string>& arguments) {
   }
   if (arguments.empty()) {
     for (const Product& product : kProducts) time_product(product, ops, stream);
+    time_peaks();
   }
-  for (const std::string& name : arguments) time_product(product_named(name), ops, stream);
+  for (const std::string& name : arguments) {
+    if (name == "peaks") time_peaks();
+    else time_product(product_named(name), ops, stream);
+  }
   return 0;
 }
 

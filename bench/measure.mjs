@@ -39,6 +39,11 @@ export function add(/** @type {Sample} */ a, /** @type {Sample} */ b) {
   return { wall_s: a.wall_s + b.wall_s, cpu_s: a.cpu_s + b.cpu_s, others: a.others + b.others, total: a.total + b.total };
 }
 
+/** What `factor` such pieces would take. @returns {Sample} */
+export function times(/** @type {number} */ factor, /** @type {Sample} */ { wall_s, cpu_s, others, total }) {
+  return { wall_s: factor * wall_s, cpu_s: factor * cpu_s, others: factor * others, total: factor * total };
+}
+
 export function isDisturbed(/** @type {Sample} */ { others, total }) {
   return !(others <= mostOthers * total) || total === 0;
 }

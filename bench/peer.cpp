@@ -5,6 +5,8 @@
 //     reset         an empty sequence                              ok
 //     prefill N     N more tokens                                  wall_s cpu_s
 //     decode N      N tokens one by one, then taken back           wall_s cpu_s
+//     fill N        the sequence behind itself, again and again, up to N tokens: attention costs as much as if they had
+//                   been read (dense models only)                ok
 //   peer LIBRARIES kernel N_TOKENS OUT IN [once]      one thread: the product of a repacked q4_0 matrix and fp32 rows (quantised on
 //                                                     the way, as in its graph): seconds of CPU for one; "once": run once, silent
 #include <sys/resource.h>
@@ -63,6 +65,8 @@ class Model {
     params.n_ctx = n_ctx;
     params.n_batch = kBatch;
     params.n_ubatch = 512;
+    params.n_seq_max = 2;
+    params.kv_unified = true;
     params.n_threads = params.n_threads_batch = n_threads;
     params.flash_attn_type = flash_attention ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
     context_ = llama_init_from_model(model_, params);
@@ -72,7 +76,7 @@ class Model {
     n_vocab_ = llama_vocab_n_tokens(llama_model_get_vocab(model_));
   }
 
-  void reset() { llama_memory_clear(llama_get_memory(context_), true); }
+  void reset() { llama_memory_clear(memory(), true); }
 
   void run(int n, int batch) {
     std::vector<llama_token> ids(batch);
@@ -91,12 +95,28 @@ class Model {
     llama_state_seq_get_data(context_, state.data(), state.size(), 0);
     return state;
   }
-  void restore(const std::vector<uint8_t>& state) {
-    reset();
-    if (llama_state_seq_set_data(context_, state.data(), state.size(), 0) == 0) give_up("a state cannot be restored");
+  void restore(const std::vector<uint8_t>& state, int sequence = 0) {
+    llama_memory_seq_rm(memory(), sequence, -1, -1);
+    if (llama_state_seq_set_data(context_, state.data(), state.size(), sequence) == 0) give_up("a state cannot be restored");
+  }
+
+  void fill(int n) {
+    for (int length; (length = llama_memory_seq_pos_max(memory(), 0) + 1) < n;) {
+      if (length == 0 || !llama_memory_can_shift(memory())) give_up("this sequence cannot be copied behind itself");
+      restore(snapshot(), 1);
+      llama_memory_seq_rm(memory(), 1, n - length, -1);
+      llama_memory_seq_add(memory(), 1, -1, -1, length);
+      llama_memory_seq_cp(memory(), 1, 0, -1, -1);
+      llama_memory_seq_rm(memory(), 1, -1, -1);
+    }
+    // Keys are rotated to their new positions with the next token.
+    decode(1);
+    llama_memory_seq_rm(memory(), 0, n, -1);
   }
 
  private:
+  llama_memory_t memory() const { return llama_get_memory(context_); }
+
   static constexpr int kBatch = 2048;
   llama_model* model_;
   llama_context* context_;
@@ -121,6 +141,9 @@ void serve(Model& model) {
     std::istringstream(line) >> command >> n;
     if (command == "reset") {
       model.reset();
+      std::puts("ok");
+    } else if (command == "fill") {
+      model.fill(n);
       std::puts("ok");
     } else if (command == "prefill") {
       timed([&] { model.prefill(n); });

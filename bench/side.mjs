@@ -31,6 +31,12 @@ export class Side {
     await this.answer('ok');
   }
 
+  /** Makes the sequence `n` long without reading (peer.cpp). */
+  async fill(/** @type {number} */ n) {
+    await this.send(`fill ${n}`);
+    await this.answer('ok');
+  }
+
   /** @returns {Promise<import('./measure.mjs').Sample>} */
   async run(/** @type {'prefill' | 'decode'} */ command, /** @type {number} */ n) {
     const before = ticks();

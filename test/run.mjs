@@ -75,12 +75,16 @@ async function quality() {
   return underNode('quality', ['test/quality']);
 }
 
-/** Kernels and engine: the doctest programs of the native build; then what fuzzing has collected, under sanitizers. */
+/**
+ * Kernels and engine: the doctest programs of the native build; what the matrix products cost in instructions; then what fuzzing has
+ * collected, under sanitizers.
+ */
 async function native() {
   const count = none();
   for (const target of /** @type {const} */ (['test_kernels', 'test_native'])) {
     add(count, await doctest(target, await buildNative(systemToolchain(), target), []));
   }
+  add(count, await counted('instructions', process.execPath, ['bench/instructions.mjs']));
   const replay = await buildNative(sanitizing(systemToolchain()), 'fuzz_replay');
   add(count, await counted('fuzz', replay, ['test/fuzz/corpus', '--rounds', '100']));
   return count;

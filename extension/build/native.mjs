@@ -47,17 +47,18 @@ export function sanitizing(toolchain) {
   return { ...toolchain, name: `${toolchain.name}-sanitized`, cmake };
 }
 
-/** @typedef {'sala_node' | 'test_kernels' | 'test_native' | 'fuzz_replay'} BuildTarget */
+/** @typedef {'sala_node' | 'test_kernels' | 'test_native' | 'fuzz_replay' | 'bench_kernels'} BuildTarget */
 
 /**
- * What a target becomes, and the folder of its sources beside those of the engine.
- * @type {Record<BuildTarget, { file: string, sources?: string }>}
+ * What a target becomes, the option of CMakeLists.txt that it belongs to, and its sources beside those of the engine.
+ * @type {Record<BuildTarget, { file: string, part?: string, sources?: string }>}
  */
 const products = {
   sala_node: { file: 'sala.node' },
-  test_kernels: { file: 'test_kernels', sources: 'test/kernels' },
-  test_native: { file: 'test_native', sources: 'test/native' },
-  fuzz_replay: { file: 'fuzz_replay', sources: 'test/fuzz' },
+  test_kernels: { file: 'test_kernels', part: 'SALA_TESTS', sources: 'test/kernels' },
+  test_native: { file: 'test_native', part: 'SALA_TESTS', sources: 'test/native' },
+  fuzz_replay: { file: 'fuzz_replay', part: 'SALA_TESTS', sources: 'test/fuzz' },
+  bench_kernels: { file: 'bench_kernels', part: 'SALA_BENCH', sources: 'bench/kernels.cpp' },
 };
 
 /**
@@ -113,8 +114,8 @@ async function compile(/** @type {Toolchain} */ toolchain, /** @type {BuildTarge
   say(`compiling ${target} for ${toolchain.name} …`);
   try {
     const env = toolchain.env ?? process.env;
-    const tests = `-DSALA_TESTS=${target === 'sala_node' ? 'OFF' : 'ON'}`;
-    const configure = ['-S', root, '-B', folder, '-DCMAKE_BUILD_TYPE=Release', '-DSALA_TEST_DIR=test', tests];
+    const parts = ['SALA_TESTS', 'SALA_BENCH'].map((part) => `-D${part}=${part === products[target].part ? 'ON' : 'OFF'}`);
+    const configure = ['-S', root, '-B', folder, '-DCMAKE_BUILD_TYPE=Release', '-DSALA_TEST_DIR=test', ...parts];
     await run('cmake', [...configure, ...toolchain.cmake], { log, env });
     const build = ['--build', folder, '--target', target, '--parallel', String(availableParallelism())];
     await run('cmake', build, { log, env, append: true, onLine: percentReporter() });
