@@ -38,8 +38,8 @@ const depths = [0, 8192, 32768];
 /** One round is enough where a round takes minutes. */
 const longest = 8192;
 const nDecoded = 32;
-/** With --sampled: depths beyond `longest`, tokens read at each. */
-const nSamples = 2, sampleTokens = 512;
+/** With --sampled: what is read whole; beyond, depths between two lengths, tokens read at each. */
+const longestWhole = 2048, nSamples = 2, sampleTokens = 512;
 
 const { values: options } = parseArgs({
   options: {
