@@ -1,20 +1,33 @@
 // `sala bench`: speed of this machine. Ids are random: what is measured depends on their number only. Each length is measured
-// once, after a short run that warms caches and threads; an average over lengths would hide what matters.
+// once, after a short run that warms caches and threads; an average over lengths would hide what matters. Memories of many tokens are
+// synthetic: a few encoded segments listed again and again, which costs a question as much as others would.
 
-import type { NativeEngine } from '../engine/addon';
+import type { NativeEngine, SegmentInput } from '../engine/addon';
 import type { Frame } from './command';
-import { finish, withNative } from './native';
+import { finish, withNative, type ModelDefaults } from './native';
 import type { CommonOptions } from './options';
 
 export interface BenchOptions extends CommonOptions {
   readonly prefill: readonly number[];
   readonly decodeAt: readonly number[];
   readonly edit: number;
+  readonly memory: readonly number[];
+}
+
+/** A question over a memory: reading, focus and prefill until the first token is there; then decoding. */
+interface Question {
+  readonly memory: number;
+  readonly synthetic: true;
+  readonly read_ms: number;
+  readonly first_token_ms: number;
+  readonly decode_tokens_per_s: number;
 }
 
 const nWarm = 64;
 const nDecoded = 32;
 const nPrefix = 17;
+/** A question of 40 tokens within its turn, the segments it is answered from, and those that its memory is made of. */
+const nTurn = 50, question = [5, 45] as const, nFocus = 3, nDistinct = 8;
 
 export async function bench(frame: Frame<BenchOptions>): Promise<void> {
   const { options, output, signal } = frame;
@@ -32,32 +45,41 @@ export async function bench(frame: Frame<BenchOptions>): Promise<void> {
     for (const at of options.decodeAt) {
       output.progress(`decode at ${at} tokens`);
       // There is nothing to decode from without a token.
-      const { tail } = await prefill(engine, random(Math.max(at, 1)), nDecoded, signal);
-      const stopIds = new Int32Array(0);
-      const { ids, seconds } = await finish(engine.decode(tail, { priority: 'decode', maxTokens: nDecoded, stopIds }), signal);
+      const { tail } = await prefill(engine, random(Math.max(at, 1)), nDecoded + 1, signal);
+      decodes.push({ at, tokens_per_s: await decode(engine, tail, signal) });
       engine.releaseTail(tail);
-      decodes.push({ at, tokens_per_s: ids.length / seconds });
     }
     output.progress(`edit of ${options.edit} tokens`);
     await engine.setPrefix(random(nPrefix));
-    const segments = cut(random(options.edit), defaults.maxSegmentTokens).map((tokens, i) => ({
-      key: i.toString(16).padStart(64, '0'),
-      tokens,
-      headerTokens: 0,
-    }));
+    const segments = inputs(random(options.edit), defaults.maxSegmentTokens, 'e');
     const began = performance.now();
     await finish(engine.encodeSegments(segments, 'edit'), signal);
     const edits = [{ tokens: options.edit, ready_ms: performance.now() - began }];
-    output.result({ backend: engine.info.backend, prefill: prefills, decode: decodes, edit: edits }, () =>
+    const questions: Question[] = [];
+    if (defaults.read && options.memory.length > 0) {
+      output.progress(`${nDistinct} segments for a synthetic memory`);
+      const distinct = inputs(random(nDistinct * defaults.maxSegmentTokens), defaults.maxSegmentTokens, 'd');
+      const { handles } = await finish(engine.encodeSegments(distinct, 'ingest'), signal);
+      for (const n of options.memory) {
+        output.progress(`a question over ${n} tokens`);
+        questions.push(await ask(engine, defaults, handles, n, random(nTurn), signal));
+      }
+    }
+    output.result({ backend: engine.info.backend, prefill: prefills, decode: decodes, edit: edits, question: questions }, () =>
       [
         `kernels: ${engine.info.backend}`,
         ...prefills.map(({ n, tokens_per_s }) => `prefill of ${n}: ${tokens_per_s.toFixed(1)} tokens/s`),
         ...decodes.map(({ at, tokens_per_s }) => `decode at ${at}: ${tokens_per_s.toFixed(1)} tokens/s`),
         ...edits.map(({ tokens, ready_ms }) => `edit of ${tokens}: ready in ${Math.round(ready_ms)} ms`),
+        ...questions.map(
+          ({ memory, read_ms, first_token_ms, decode_tokens_per_s }) =>
+            `question over ${memory} tokens (synthetic): read in ${Math.round(read_ms)} ms, first token after ${Math.round(first_token_ms)} ms, ` +
+            `then ${decode_tokens_per_s.toFixed(1)} tokens/s`,
+        ),
         '',
       ].join('\n'),
     );
-  });
+  }, { reading: true });
 }
 
 /** One sequence in exact mode, sparse where its length demands it: what other programs do with a prompt. */
@@ -72,8 +94,46 @@ async function prefill(
   return { tail, seconds };
 }
 
-function cut(tokens: Int32Array, most: number): Int32Array[] {
-  return Array.from({ length: Math.ceil(tokens.length / most) }, (_, i) => tokens.subarray(i * most, (i + 1) * most));
+/** Tokens a second. The first token is chosen from logits that are there already; the time is that of those behind it. */
+async function decode(engine: NativeEngine, tail: number, signal: AbortSignal): Promise<number> {
+  const options = { priority: 'decode', maxTokens: nDecoded + 1, stopIds: new Int32Array(0) } as const;
+  const { ids, seconds } = await finish(engine.decode(tail, options), signal);
+  return (ids.length - 1) / seconds;
+}
+
+/** What a turn of the chat does (design section 6), without texts: read, take the best as the view, prefill, decode. */
+async function ask(
+  engine: NativeEngine,
+  defaults: ModelDefaults,
+  handles: Int32Array,
+  memory: number,
+  turn: Int32Array,
+  signal: AbortSignal,
+): Promise<Question> {
+  const segments = Int32Array.from({ length: Math.ceil(memory / defaults.maxSegmentTokens) }, (_, i) => handles[i % handles.length]!);
+  const startsFrom = defaults.tailStartsFrom;
+  const began = performance.now();
+  const reading = { tail: turn, span: question, segments, ...defaults.read!, startsFrom };
+  const shares = await finish(engine.read(reading), signal);
+  const read_ms = performance.now() - began;
+  const best = [...shares.keys()].sort((a, b) => shares[b]! - shares[a]!).map((i) => segments[i]!);
+  const view = Int32Array.from([...new Set(best)].slice(0, nFocus));
+  const tail = engine.createTail({ view, startsFrom, maxTokens: nPrefix + nTurn + nDecoded + 1 });
+  // Its end is when the first token can be chosen.
+  await finish(engine.prefill(tail, turn, { priority: 'prefill' }), signal);
+  const first_token_ms = performance.now() - began;
+  const decode_tokens_per_s = await decode(engine, tail, signal);
+  engine.releaseTail(tail);
+  return { memory, synthetic: true, read_ms, first_token_ms, decode_tokens_per_s };
+}
+
+/** Segments of at most `most` tokens; any address will do, as nothing is kept. */
+function inputs(tokens: Int32Array, most: number, digit: string): SegmentInput[] {
+  return Array.from({ length: Math.ceil(tokens.length / most) }, (_, i) => ({
+    key: digit + i.toString(16).padStart(63, '0'),
+    tokens: tokens.subarray(i * most, (i + 1) * most),
+    headerTokens: 0,
+  }));
 }
 
 /** The same ids in every run: a linear congruential generator (Numerical Recipes, 32 bits). */

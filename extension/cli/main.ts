@@ -110,8 +110,9 @@ command('bench')
   .option('--prefill <n,…>', 'prompt lengths', numbers(1), [512, 2048])
   .option('--decode-at <n,…>', 'lengths behind which tokens are decoded', numbers(0), [0, 2048])
   .option('--edit <n>', 'tokens that an edit reads anew', atLeast(1), 400)
+  .option('--memory <n,…>', 'tokens of synthetic memories that a question is put to', numbers(1), [100_000, 1_000_000])
   .addHelpText('after', examples('sala bench --prefill 512,8192 --decode-at 0,8192 --json'))
-  .action((options: CommonOptions & { prefill: number[]; decodeAt: number[]; edit: number }) => {
+  .action((options: CommonOptions & { prefill: number[]; decodeAt: number[]; edit: number; memory: number[] }) => {
     return runCommand(options, async (frame) => (await import('./bench')).bench(frame));
   });
 

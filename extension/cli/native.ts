@@ -21,20 +21,26 @@ export interface ModelDefaults {
   readonly maxSegmentTokens: number;
 }
 
-/** Loads the model for `work` and frees it afterwards. */
-export async function withNative<T>(frame: Frame, work: (engine: NativeEngine, defaults: ModelDefaults) => Promise<T>): Promise<T> {
+/** Loads the model for `work` and frees it afterwards. With `reading`, keys for reading stay resident as in the engine process. */
+export async function withNative<T>(
+  frame: Frame,
+  work: (engine: NativeEngine, defaults: ModelDefaults) => Promise<T>,
+  { reading = false } = {},
+): Promise<T> {
   const { options, output } = frame;
   const dir = await modelDir(options);
+  const defaults = readDefaults(dir);
   const addon = loadAddon();
   output.progress('loading the model');
   const engine = await addon.load({
     modelDir: dir,
     activations: options.activations,
     threads: options.threads ?? addon.physicalCores(),
+    ...(reading && defaults.read && { reading: defaults.read }),
   });
   output.endProgress();
   try {
-    return await work(engine, readDefaults(dir));
+    return await work(engine, defaults);
   } finally {
     await engine.close();
   }

@@ -174,3 +174,23 @@ test('positions', () => {
     }),
   );
 });
+
+test('bench: a row for all that was asked, memories marked as synthetic', { skip }, () => {
+  const dir = mkdtempSync(path.join(os.tmpdir(), 'sala-test-'));
+  try {
+    const cli = path.join(dir, 'cli.cjs');
+    bundle('extension/cli/main.ts', cli);
+    const args = ['bench', '--model', path.resolve('test/fixtures/tiny'), '--prefill', '8,70', '--decode-at', '0,9', '--edit', '30', '--memory', '1000', '--json'];
+    const out = execFileSync(process.execPath, [cli, ...args], { encoding: 'utf8', env: { ...process.env, SALA_ADDON: addon }, stdio: ['ignore', 'pipe', 'ignore'] });
+    const { prefill, decode, edit, question } = JSON.parse(out) as Record<string, Record<string, unknown>[]>;
+    assert.deepEqual(prefill?.map(({ n }) => n), [8, 70]);
+    assert.deepEqual(decode?.map(({ at }) => at), [0, 9]);
+    assert.deepEqual(edit?.map(({ tokens }) => tokens), [30]);
+    assert.deepEqual(question?.map(({ memory, synthetic }) => ({ memory, synthetic })), [{ memory: 1000, synthetic: true }]);
+    const rates = [...prefill!, ...decode!].map(({ tokens_per_s }) => tokens_per_s as number);
+    const times = [edit![0]!['ready_ms'], question![0]!['read_ms'], question![0]!['first_token_ms'], question![0]!['decode_tokens_per_s']];
+    for (const figure of [...rates, ...(times as number[])]) assert.ok(figure > 0 && Number.isFinite(figure));
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+});
