@@ -92,6 +92,7 @@ const pauseReasons: Record<PauseReason, string> = {
   battery: 'paused on battery',
   untrusted: 'paused: the workspace is not trusted',
   disk_full: 'paused: the disk is full',
+  memory_full: 'paused: the memory limit is reached',
   consent: 'waiting for your consent',
 };
 

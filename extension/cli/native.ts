@@ -36,6 +36,7 @@ export async function withNative<T>(
     modelDir: dir,
     activations: options.activations,
     threads: options.threads ?? addon.physicalCores(),
+    ...(options.maxMemory !== undefined && { maxMemoryBytes: options.maxMemory }),
     ...(reading && defaults.read && { reading: defaults.read }),
   });
   output.endProgress();

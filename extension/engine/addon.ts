@@ -17,6 +17,8 @@ export interface LoadOptions {
   readonly activations: Activations;
   /** Threads of the engine, its own included; at least 1. */
   readonly threads: number;
+  /** Private memory of this process at most; absent: no limit. `out_of_memory` where the weights do not fit. */
+  readonly maxMemoryBytes?: number;
   /** Folder of the segment files; absent: nothing is kept on disk and segments stay in memory. */
   readonly segmentsDir?: string;
   /** Keys that stay resident for reading (sala.json's `read`). */
@@ -169,6 +171,8 @@ export interface NativeEngine {
   decode(tail: number, options: DecodeOptions): Job<DecodeResult>;
   /** At most this many threads from the next step on. */
   limitThreads(n: number): void;
+  /** Private memory of this process at most, asked before memory is taken (`out_of_memory`); what is in stays. 0: no limit. */
+  limitMemory(bytes: number): void;
   /** Whether jobs of priority 'ingest' leave the processor to other programs, from the next step on. */
   lowerIngest(on: boolean): void;
   memory(): MemoryUse;

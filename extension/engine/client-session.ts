@@ -92,6 +92,7 @@ export class ClientSessionOver implements ClientSession {
     this.params = params;
     this.current = { ...defaultSettings, ...params.settings };
     this.core.applyThreads();
+    this.core.applyMemory();
     const before = this.rootList;
     await this.stopWatching();
     this.rootList = [];
@@ -282,6 +283,7 @@ export class ClientSessionOver implements ClientSession {
     const before = this.current;
     this.current = { ...before, ...params };
     this.core.applyThreads();
+    if (before.maxMemoryBytes !== this.current.maxMemoryBytes) this.core.applyMemory();
     if (!this.params) return;
     const filterChanged = String(before.include) !== String(this.current.include) || String(before.exclude) !== String(this.current.exclude);
     if (filterChanged) {
@@ -336,7 +338,7 @@ export class ClientSessionOver implements ClientSession {
   // ---- status -------------------------------------------------------------------------------------------------------------
 
   storeFailed(error: EngineError): void {
-    if (error.code === 'store_full') this.core.indexer.pause('disk_full', true);
+    this.core.indexer.refuse(error);
     this.statusSoon();
   }
 

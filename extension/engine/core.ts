@@ -1,6 +1,7 @@
 // What all clients of an engine process share: the loaded model, the store, the segments in memory, the roots and the loop that
 // reads them. A client's own view of it is client-session.ts.
 
+import os from 'node:os';
 import path from 'node:path';
 import { realpath } from 'node:fs/promises';
 import { loadAddon, type NativeEngine } from './addon';
@@ -22,6 +23,8 @@ import { Hash } from './workspace/hash';
 import { cutterVersion } from './workspace/segmenter';
 
 const defaultMaxDiskBytes = 10 * 2 ** 30;
+/** A quarter of what the machine or the container has, but enough for the embedded model on a small one. */
+const defaultMaxMemoryBytes = (): number => Math.max(2 ** 30, Math.floor(Math.min(os.totalmem(), process.constrainedMemory() || Infinity) / 4));
 
 export class Core implements EngineCore {
   readonly indexer: Indexer;
@@ -32,6 +35,8 @@ export class Core implements EngineCore {
   /** Absent: nothing is kept on disk. */
   private readonly budget: StoreBudget | undefined;
   private hasSeenNewer = false;
+  /** Kept for speed alone: each lets go of what it has and says how much that was. */
+  readonly caches = new Set<() => number>();
 
   private constructor(
     readonly native: NativeEngine,
@@ -56,7 +61,7 @@ export class Core implements EngineCore {
     if (options.store !== undefined) {
       this.budget = new StoreBudget(options.store, options.maxDiskBytes ?? defaultMaxDiskBytes, (key) => this.memory.handleOf(key) !== undefined);
     }
-    this.indexer = new Indexer(this.memory, { most: threads, limit: (n) => native.limitThreads(n) }, (line) => options.log(line));
+    this.indexer = new Indexer(this.memory, { most: threads, limit: (n) => native.limitThreads(n) }, (line) => options.log(line), () => this.giveWay());
   }
 
   static async load(options: CoreOptions): Promise<Core> {
@@ -71,6 +76,7 @@ export class Core implements EngineCore {
       activations: options.activations,
       threads,
       reading: model.sala.read,
+      maxMemoryBytes: options.maxMemoryBytes ?? defaultMaxMemoryBytes(),
       ...(options.store !== undefined && { segmentsDir: path.join(options.store, 'segments') }),
     });
     const prefix = tokenizer.encodeTemplate(model.sala.prefix);
@@ -112,6 +118,20 @@ export class Core implements EngineCore {
   applyThreads(): void {
     const wanted = [...this.sessions].map(({ current }) => current.threads).filter((n) => n > 0);
     this.indexer.setThreads(Math.min(this.threads, ...wanted));
+  }
+
+  /** As with threads, the strictest of all clients; what the process was started with where none of them says anything. */
+  applyMemory(): void {
+    const wanted = [...this.sessions].map(({ current }) => current.maxMemoryBytes).filter((n) => n > 0);
+    this.native.limitMemory(wanted.length > 0 ? Math.min(...wanted) : (this.options.maxMemoryBytes ?? defaultMaxMemoryBytes()));
+    this.indexer.pause('memory_full', false);
+  }
+
+  /** Memory is short: caches go first. True where that freed anything. */
+  giveWay(): boolean {
+    let freed = 0;
+    for (const clear of this.caches) freed += clear();
+    return freed > 0;
   }
 
   log(line: string): void {

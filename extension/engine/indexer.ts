@@ -4,7 +4,7 @@
 
 import { EventEmitter } from 'node:events';
 import type { Priority } from './addon';
-import { EngineError, toEngineError } from './errors';
+import { EngineError, toEngineError, type EngineErrorCode } from './errors';
 import type { Coverage, IngestStatus, PauseReason } from './messages';
 import type { FileRecord, RootIndex, Segment } from './root-index';
 import type { SegmentMemory } from './segment-memory';
@@ -18,8 +18,10 @@ const aheadTokens = 4096;
 const saveEveryMs = 15_000;
 /** What is admitted is looked at again so often while files are cut and their sizes become known, and at the end. */
 const admitEveryMs = 5000;
-/** After a full disk, reading tries again so often. */
-const diskRetryMs = 15_000;
+/** What the machine refused is tried again so often. */
+const retryMs = 15_000;
+/** The pause that follows a refusal. */
+const pauseAfter: Partial<Record<EngineErrorCode, PauseReason>> = { store_full: 'disk_full', out_of_memory: 'memory_full' };
 /** The rate that is told is that of so long. */
 const rateWindowMs = 5000;
 /** Background reading keeps to one core for so long after the last key. */
@@ -41,7 +43,8 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
   private readonly readers = new Set<object>();
   /** Raised to break off what is encoded in the background. */
   private background = new AbortController();
-  private diskFull = -Infinity;
+  /** Pauses that end by themselves, since when. */
+  private readonly refused = new Map<PauseReason, { readonly error: EngineError; readonly since: number }>();
   private closed = false;
   private wake: (() => void) | undefined;
   private woken = false;
@@ -60,6 +63,8 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
     private readonly memory: SegmentMemory,
     private readonly threads: { most: number; limit(n: number): void },
     private readonly log: (line: string) => void,
+    /** Memory is short: true where something gave way. */
+    private readonly giveWay: () => boolean,
   ) {
     super();
     this.setMaxListeners(0);
@@ -83,7 +88,12 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
     this.emit('status');
     try {
       await root.scan(signal);
-      await root.restore();
+      try {
+        await root.restore();
+      } catch (thrown) {
+        const error = toEngineError(thrown);
+        if (!this.refuse(error)) throw error;
+      }
       root.readmit();
     } finally {
       this.scanning--;
@@ -113,9 +123,18 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
   pause(reason: PauseReason, paused: boolean): void {
     if (paused) this.pauses.add(reason);
     else this.pauses.delete(reason);
-    if (paused && reason === 'disk_full') this.diskFull = performance.now();
+    if (!paused) this.refused.delete(reason);
     if (paused) this.stopBackground();
     this.notify();
+  }
+
+  /** The machine has no room: reading pauses, says so, and is tried again now and then. False for any other error. */
+  refuse(error: EngineError): boolean {
+    const reason = pauseAfter[error.code];
+    if (reason === undefined) return false;
+    this.refused.set(reason, { error, since: performance.now() });
+    this.pause(reason, true);
+    return true;
   }
 
   /** Within one step; what was encoded is kept, the rest is asked for again when there is a reason. */
@@ -271,8 +290,9 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
       } catch (thrown) {
         const error = toEngineError(thrown);
         if (error.code === 'cancelled') continue;
+        if (error.code === 'out_of_memory' && this.giveWay()) continue;
         this.log(`reading: ${error.code}: ${error.message}`);
-        if (error.code === 'store_full') this.pause('disk_full', true);
+        this.refuse(error);
         await this.sleep();
       }
     }
@@ -294,7 +314,7 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
   }
 
   private async nextBatch(): Promise<Wanted[]> {
-    if (performance.now() - this.diskFull > diskRetryMs) this.pauses.delete('disk_full');
+    for (const [reason, { since }] of this.refused) if (performance.now() - since > retryMs) this.pauses.delete(reason);
     if (this.readers.size === 0 || this.pauses.size > 0) return [];
     this.active++;
     try {
@@ -423,6 +443,6 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
 
   /** Throws what keeps the background from going on, where something does. */
   throwIfStopped(): void {
-    if (this.pauses.has('disk_full')) throw new EngineError('store_full', 'expected room on the disk for the store, found none');
+    for (const [reason, { error }] of this.refused) if (this.pauses.has(reason)) throw error;
   }
 }

@@ -187,7 +187,7 @@ export interface IngestResult {
   readonly tokens_per_s: number;
 }
 
-export type PauseReason = 'user' | 'battery' | 'untrusted' | 'disk_full' | 'consent';
+export type PauseReason = 'user' | 'battery' | 'untrusted' | 'disk_full' | 'memory_full' | 'consent';
 
 export interface IngestStatus {
   readonly state: 'scanning' | 'reading' | 'idle' | 'paused';

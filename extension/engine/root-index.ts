@@ -293,14 +293,17 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     const take = async (): Promise<void> => {
       const keys = batch.flatMap(({ version }) => version.segments.map(({ key }) => key));
       this.parts.memory.retain(keys);
-      await this.parts.memory.open(keys);
-      for (const { record, version } of batch) {
-        // Read by somebody else meanwhile.
-        if (this.needsCut(record) && sameStamp(record.info, version.stamp)) await this.take(record, version, record.info);
-        // What the store lacks has to be cut again.
-        this.dropNext(record);
+      try {
+        await this.parts.memory.open(keys);
+        for (const { record, version } of batch) {
+          // Read by somebody else meanwhile.
+          if (this.needsCut(record) && sameStamp(record.info, version.stamp)) await this.take(record, version, record.info);
+          // What the store lacks has to be cut again.
+          this.dropNext(record);
+        }
+      } finally {
+        this.parts.memory.release(keys);
       }
-      this.parts.memory.release(keys);
       batch = [];
       nKeys = 0;
     };
@@ -384,7 +387,12 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     const segments = await this.cut(record, bytes);
     const keys = segments.map(({ key }) => key);
     this.parts.memory.retain(keys);
-    await this.parts.memory.open(keys);
+    try {
+      await this.parts.memory.open(keys);
+    } catch (error) {
+      this.parts.memory.release(keys);
+      throw error;
+    }
     return segments;
   }
 
@@ -454,7 +462,16 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     record.tokens = tokens;
     const keys = version.segments.map(({ key }) => key);
     this.parts.memory.retain(keys);
-    await this.parts.memory.open(keys);
+    try {
+      await this.parts.memory.open(keys);
+    } catch (error) {
+      // There is no room for it: it waits, as if it had not been looked at.
+      if (record.next === version) {
+        this.dropNext(record);
+        record.changed = true;
+      }
+      throw error;
+    }
     if (record.next !== version) return;
     for (const { key, nTokens } of version.segments) if (this.parts.memory.handleOf(key) !== undefined) this.nReused += nTokens;
     this.remember(record, info, version.fileKey, version.segments);

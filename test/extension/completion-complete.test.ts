@@ -46,6 +46,8 @@ class FakeNative {
   wouldSay: string[] = [];
   /** Code that the first prefill of a tail with these segments fails with. */
   damaged: number | undefined;
+  /** More tails than this do not fit into memory. */
+  mostTails = Infinity;
   /** Handles that nobody holds any more: asking for one is refused. */
   readonly released = new Set<number>();
   atWork = 0;
@@ -137,6 +139,7 @@ class FakeNative {
       this.prefillMs,
       () => {
         tail.busy = false;
+        if (this.tails.size > this.mostTails) throw new EngineError('out_of_memory', 'no room');
         if (this.damaged !== undefined && tail.view.includes(this.damaged)) throw new EngineError('store_invalid', 'damaged');
         tail.tokens.push(...tokens);
         return { logits: logits === undefined ? new Float32Array() : this.firstLogits(), blocks: [], seconds: tokens.length / 300 };
@@ -227,6 +230,7 @@ function setup(files: Readonly<Record<string, number>>, rules: Readonly<Record<s
     records.set(file, { root, path: file, segments });
     retain(segments.map(({ key }) => key));
   }
+  const caches = new Set<() => number>();
   const core = {
     native: native as unknown as NativeEngine,
     model,
@@ -234,6 +238,8 @@ function setup(files: Readonly<Record<string, number>>, rules: Readonly<Record<s
     prefix: tokenizer.encodeTemplate(model.sala.prefix),
     memory: { handleOf: (key: string) => handles.get(key), retain, release },
     log: (line: string) => native.misuse.push(line),
+    caches,
+    giveWay: () => [...caches].reduce((sum, clear) => sum + clear(), 0) > 0,
   };
   const locate = (file: string) => (file.startsWith('/w/') ? { root, path: file.slice(3) } : undefined);
   const session = { core, roots: [root], locate } as unknown as ClientSessionOver;
@@ -468,6 +474,17 @@ test('a damaged segment in view: read again, and completed without', async () =>
   assert.equal(await s.complete('f(█', {}), 'f(done();');
   assert.deepEqual(s.reread, ['c.ts', 'b.ts', 'b.ts']);
   assert.equal(s.native.log.filter((line) => line.startsWith('create')).at(-1), 'create ');
+  await ended(s);
+});
+
+test('where memory is short, snapshots give way to the completion', async () => {
+  const s = setup({});
+  await s.complete(`${long}f(█`);
+  assert.ok(s.native.tails.size > 0);
+  s.native.mostTails = 1;
+  assert.equal(await s.complete('g(█', { path: 'c.ts' }), 'g(done();');
+  s.native.mostTails = 0;
+  await assert.rejects(s.complete('h(█', { path: 'd.ts' }), { code: 'out_of_memory' });
   await ended(s);
 });
 

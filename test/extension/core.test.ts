@@ -31,13 +31,14 @@ class Bench {
     writeFileSync(path.join(this.workspace, file), text);
   }
 
-  async core(store?: string, maxDiskBytes?: number): Promise<Core> {
+  async core(store?: string, maxDiskBytes?: number, maxMemoryBytes?: number): Promise<Core> {
     if (store !== undefined) mkdirSync(path.join(this.dir, store, 'tiny'), { recursive: true });
     const core = await Core.load({
       modelDir: tiny,
       ...(store !== undefined && { store: path.join(this.dir, store, 'tiny') }),
       activations: 'int8',
       ...(maxDiskBytes !== undefined && { maxDiskBytes }),
+      ...(maxMemoryBytes !== undefined && { maxMemoryBytes }),
       threads: 2,
       onProgress: () => {},
       log: (line) => this.sent.push({ method: 'log', params: line }),
@@ -346,6 +347,43 @@ check('segments of a later version in the store are encoded again, and that is s
   assert.deepEqual(bench.sent.splice(0).filter(({ method }) => method === 'log').map(({ params }) => params), [
     'store: it holds segments of a later version of SALA; they are encoded again for this one',
   ]);
+});
+
+check('the memory limit: refused at load with the numbers; later reading pauses, says why, and goes on when there is room', async (bench) => {
+  for (let i = 0; i < 6; i++) bench.write(`ring${i}.ts`, `export const ring${i} = [${'1, '.repeat(200)}];\n`);
+  await assert.rejects(bench.core(undefined, undefined, 1 << 20), (error: EngineError) => {
+    assert.equal(error.code, 'out_of_memory');
+    assert.match(error.message, /weights: expected at most 1048576 bytes of memory.*found \d+ in use and \d+ more needed/);
+    return true;
+  });
+  const core = await bench.core('store');
+  const session = await bench.session(core);
+  await session.ingest(never);
+  const all = core.native.memory().nSegments;
+  // Less than the process has: nothing more is taken, what is in stays.
+  session.settings({ maxMemoryBytes: 1 << 20 });
+  bench.write('more.ts', 'export const more = 1;\n');
+  session.filesChanged({ paths: [] });
+  await session.coverage({});
+  await assert.rejects(session.ingest(never), { code: 'out_of_memory' });
+  const roots = (session as unknown as { roots: readonly import('../../extension/engine/root-index').RootIndex[] }).roots;
+  const { state, reason } = core.indexer.status(roots);
+  assert.deepEqual([state, reason], ['paused', 'memory_full']);
+  assert.equal((await session.coverage({ path: 'more.ts' }))[0]?.state, 'waiting');
+  assert.equal(core.native.memory().nSegments, all);
+  session.settings({ maxMemoryBytes: 0 });
+  assert.equal((await session.ingest(never)).files, 7);
+  assert.equal(core.native.memory().nSegments, all + 1);
+  await core.close();
+
+  // What the store has is not opened beyond the limit either, and the workspace is there all the same.
+  const again = await bench.core('store');
+  const limited = await bench.session(again, { settings: { maxMemoryBytes: 1 << 20 } });
+  assert.equal(again.native.memory().nSegments, 0);
+  limited.settings({ maxMemoryBytes: 0 });
+  const restored = await limited.ingest(never);
+  assert.deepEqual([restored.files, restored.encoded_tokens], [7, 0]);
+  assert.ok(bench.sent.splice(0).some(({ method, params }) => method === 'log' && /out_of_memory/.test(String(params))));
 });
 
 check('while a question is read for, its places are counted, and the rate is that of reading for it', async (bench) => {

@@ -88,7 +88,10 @@ class Answer {
       await this.session.refresh();
       this.phase('searching');
       const names = await this.lookUp();
-      await this.readWhatMatters();
+      await this.readWhatMatters().catch((thrown: unknown) => {
+        // Answered from what is in, where there is no room for more.
+        if (!this.core.indexer.refuse(toEngineError(thrown))) throw thrown;
+      });
       this.ingested = performance.now();
       if (names.present.length === 0 && names.missing.length > 0) return await this.nowhere(names);
 
@@ -288,6 +291,7 @@ class Answer {
       return await this.prefillAndDecode(tail, this.promptTokens(sala.tail_tokens - this.core.prefix.length));
     } catch (thrown) {
       const error = toEngineError(thrown);
+      if (!isAgain && error.code === 'out_of_memory' && this.core.giveWay()) return await this.focusAndDecode(ranked, true);
       if (error.code !== 'store_invalid' || isAgain) throw error;
       this.core.log(`store: ${error.message}; read again`);
     } finally {

@@ -51,6 +51,7 @@ const silentRules: readonly ExclusionRule[] = ['ignored', 'user', 'secret'];
 /** What all clients of a loaded model share: snapshots, the measured rate, and two places to work at. */
 interface Shared {
   readonly tails: TailCache;
+  readonly giveWay: () => number;
   /** Prefilled tokens a second. */
   rate: number;
   running: number;
@@ -109,8 +110,10 @@ export class Completer {
     const { core } = session;
     let shared = sharedOf.get(core);
     if (!shared) {
-      shared = { tails: new TailCache(core.native), rate: guessedRate, running: 0, waiting: new Set(), users: 0 };
+      const tails = new TailCache(core.native);
+      shared = { tails, giveWay: () => tails.clear(), rate: guessedRate, running: 0, waiting: new Set(), users: 0 };
       sharedOf.set(core, shared);
+      core.caches.add(shared.giveWay);
     }
     shared.users++;
     this.shared = shared;
@@ -154,6 +157,7 @@ export class Completer {
     await Promise.allSettled(this.running);
     if (--this.shared.users > 0) return;
     this.shared.tails.clear();
+    this.session.core.caches.delete(this.shared.giveWay);
     sharedOf.delete(this.session.core);
   }
 
@@ -224,7 +228,10 @@ export class Completer {
     try {
       return await this.generateOver(prompt, view, signal);
     } catch (thrown) {
-      if (toEngineError(thrown).code !== 'store_invalid' || view.segments.length === 0) throw thrown;
+      const { code } = toEngineError(thrown);
+      // Snapshots of other places go before a completion does.
+      if (code === 'out_of_memory' && this.session.core.giveWay()) return this.generateOver(prompt, view, signal);
+      if (code !== 'store_invalid' || view.segments.length === 0) throw thrown;
       for (const { record } of view.segments) record.root.reread(record);
       this.lastRead = undefined;
       this.inUse = undefined;

@@ -46,9 +46,12 @@ export class TailCache {
     return this.snapshots.length;
   }
 
-  clear(): void {
+  /** How many went. */
+  clear(): number {
+    const { length } = this.snapshots;
     for (const { tail } of this.snapshots) this.native.releaseTail(tail);
     this.snapshots = [];
+    return length;
   }
 }
 

@@ -113,3 +113,10 @@ function copyOf(c: Case): string {
   cpSync(tinyModel, dir, { recursive: true });
   return dir;
 }
+
+test('a memory limit that the model does not fit into is told with the numbers', () =>
+  withCase(tinyModel, async (c) => {
+    const error = failureOf(await c.run('ask', 'hi', '--json', '--max-memory', '1MB'));
+    assert.equal(error.code, 'out_of_memory');
+    assert.match(error.message, /expected at most 1048576 bytes of memory \(the memory limit\), found \d+ in use and \d+ more needed/);
+  }));
