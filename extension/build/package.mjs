@@ -2,6 +2,7 @@
 // in is laid out in build/vsix/<target> and nothing else: bundles, grammars, the addon, the model, the pictures, the documents.
 
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { copyFile, cp, link, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -80,10 +81,16 @@ function compareVersions(/** @type {string} */ a, /** @type {string} */ b) {
   return a.localeCompare(b, 'en', { numeric: true });
 }
 
-/** Loads the addon and has an exception of its C++ library caught at its boundary: a model that is not there. */
+/**
+ * Loads the addon and has an exception of its C++ library caught at its boundary: a model that is not there. Its best kernels must
+ * be those that this machine can run: a compiler that left them out would cost no test but all speed.
+ */
 function checkLoads(/** @type {string} */ addon) {
+  const flags = new Set(/^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1]?.trim().split(/\s+/));
+  const expected = process.arch === 'arm64' ? 'neon' : ['avx2', 'fma', 'f16c'].every((flag) => flags.has(flag)) ? 'avx2' : 'portable';
   const script = `
     const addon = require(process.argv[1]);
+    if (!addon.backends().includes('${expected}')) throw new Error('expected kernels ${expected}, found ' + addon.backends());
     addon.load({ modelDir: '/nonexistent', activations: 'fp32', threads: 1 }).then(
       () => { throw new Error('loaded a model that is not there'); },
       (error) => { if (error.code !== 'model_not_found') throw error; });`;

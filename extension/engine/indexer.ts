@@ -8,6 +8,7 @@ import { EngineError, toEngineError, type EngineErrorCode } from './errors';
 import type { Coverage, IngestStatus, PauseReason } from './messages';
 import type { FileRecord, RootIndex, Segment } from './root-index';
 import type { SegmentMemory } from './segment-memory';
+import { readingOrder } from './workspace/admission';
 
 /** A batch is one pass of the engine or two: small enough that a question's segments need not wait. */
 const batchSegments = 4;
@@ -379,16 +380,16 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
 
   private sorted(): FileRecord[] {
     this.cursor = 0;
-    const classes: FileRecord[][] = [[], [], []];
+    const waiting: FileRecord[] = [];
     for (const root of this.roots) {
       for (const record of root.admitted()) {
         if (record.next && !this.cut.includes(record)) this.cut.push(record);
-        if (!root.needsCut(record)) continue;
-        const recent = this.recent.has(`${root.dir}/${record.path}`);
-        classes[record.current ? 0 : recent ? 1 : 2]?.push(record);
+        if (root.needsCut(record)) waiting.push(record);
       }
     }
-    return classes.flat();
+    const byPath = new Map(waiting.map((record) => [`${record.root.dir}/${record.path}`, record]));
+    const recent = [...this.recent].flatMap((file) => byPath.get(file) ?? []);
+    return readingOrder(waiting, waiting.filter((record) => record.current !== undefined), recent);
   }
 
   private async encode(batch: readonly Wanted[], priority: Priority, signal: AbortSignal): Promise<void> {

@@ -2,26 +2,13 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { rmSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import fc from 'fast-check';
 import { compileGlobs, dedupeRoots, type FilterSettings } from '../../extension/engine/workspace/filter';
 import { look, walk, type Walk } from '../../extension/engine/workspace/walk';
-
-function folder(t: TestContext): string {
-  const path = realpathSync(mkdtempSync(join(tmpdir(), 'sala-filter-')));
-  t.after(() => rmSync(path, { recursive: true, force: true }));
-  return path;
-}
-
-function write(root: string, files: Record<string, string>): void {
-  for (const [path, text] of Object.entries(files)) {
-    mkdirSync(dirname(join(root, path)), { recursive: true });
-    writeFileSync(join(root, path), text);
-  }
-}
+import { folder, write } from './folder';
 
 /** git without any configuration but the repository's own. */
 function git(cwd: string, args: string[], input?: string): string {

@@ -1,24 +1,17 @@
 // Search over real folders: whole words wherever they stand, "nowhere" exactly, and an order that puts what matters first.
 
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { test, type TestContext } from 'node:test';
+import { mkdirSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
 import fc from 'fast-check';
 import type { ExclusionRule } from '../../extension/engine/messages';
 import { WorkspaceSearch, type SearchFile } from '../../extension/engine/workspace/search';
-
-function folder(t: TestContext): string {
-  const path = mkdtempSync(join(tmpdir(), 'sala-search-'));
-  t.after(() => rmSync(path, { recursive: true, force: true }));
-  return path;
-}
+import { folder, write as writeFiles } from './folder';
 
 function write(root: string, files: Record<string, string | Uint8Array>, rules: Record<string, ExclusionRule> = {}): SearchFile[] {
-  return Object.entries(files).map(([path, content]) => {
-    mkdirSync(dirname(join(root, path)), { recursive: true });
-    writeFileSync(join(root, path), content);
+  writeFiles(root, files);
+  return Object.keys(files).map((path) => {
     const { size, mtimeMs } = statSync(join(root, path));
     const rule = rules[path];
     return { root, path, bytes: size, mtimeMs, ...(rule === undefined ? {} : { rule }) };

@@ -2,27 +2,14 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { test, type TestContext } from 'node:test';
+import { join } from 'node:path';
+import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import fc from 'fast-check';
 import { comparePaths, look, outermost, readBytes, walk, type Walk } from '../../extension/engine/workspace/walk';
-
-function folder(t: TestContext): string {
-  const path = realpathSync(mkdtempSync(join(tmpdir(), 'sala-walk-')));
-  t.after(() => rmSync(path, { recursive: true, force: true }));
-  return path;
-}
-
-function write(root: string, files: Record<string, string>): void {
-  for (const [path, text] of Object.entries(files)) {
-    mkdirSync(dirname(join(root, path)), { recursive: true });
-    writeFileSync(join(root, path), text);
-  }
-}
+import { folder, write } from './folder';
 
 const inPaths = (found: Walk): string[] => found.files.map(({ path }) => path);
 const excludedAs = (found: Walk): Record<string, string> => Object.fromEntries(found.excluded.map(({ path, rule }) => [path, rule]));

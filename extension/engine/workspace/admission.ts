@@ -44,25 +44,8 @@ export function admit<T extends Candidate>(candidates: Iterable<T>, budgetTokens
   return { admitted: order.slice(0, n), over: order.slice(n), tokens };
 }
 
-interface Named {
-  readonly root: string;
-  readonly path: string;
-}
-
-/**
- * What is read when: matches of a waiting question as ranked, then open and recent files as given (newest first), then the
- * rest as admitted. Names that were not admitted are passed over: a question reads those by itself, for its own answer.
- */
-export function readingOrder<T extends Named>(admitted: readonly T[], matches: readonly Named[] = [], recent: readonly Named[] = []): T[] {
-  const keyOf = ({ root, path }: Named): string => `${root}\0${path}`;
-  // A Map keeps the order of insertion, and deleting what was taken leaves the rest in its order.
-  const left = new Map(admitted.map((file) => [keyOf(file), file]));
-  const order: T[] = [];
-  for (const name of [...matches, ...recent]) {
-    const file = left.get(keyOf(name));
-    if (file === undefined) continue;
-    left.delete(keyOf(name));
-    order.push(file);
-  }
-  return [...order, ...left.values()];
+/** What is read when: changed files, then open and recent ones as given (newest first), then the rest as admitted. Others are passed over. */
+export function readingOrder<T>(admitted: readonly T[], changed: readonly T[], recent: readonly T[]): T[] {
+  const known = new Set(admitted);
+  return [...new Set([...changed, ...recent, ...admitted])].filter((file) => known.has(file));
 }
