@@ -13,7 +13,7 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { buildNative, systemToolchain } from '../extension/build/native.mjs';
 import { root, say } from '../extension/build/paths.mjs';
-import { add, best, isDisturbed, judge, rates, times } from './measure.mjs';
+import { add, best, isDisturbed, judge, parameters, rates, times } from './measure.mjs';
 import { installPeer, versions } from './peer.mjs';
 import { markdown } from './report.mjs';
 import { Side } from './side.mjs';
@@ -99,7 +99,7 @@ async function contestants(/** @type {number} */ threads) {
     for (const setting of ['on', 'off']) {
       const context = Math.min(maxPrompt, 32768) + 256;
       const args = [peer.libraries, 'model', gguf, String(threads), setting, String(context)];
-      all.push({ model: name, setting, threads, start: () => Side.start(peer.program, args), splitsAt: Infinity, fills: name.startsWith('dense') });
+      all.push({ model: name, setting, threads, start: () => Side.start(peer.program, args, parameters(name)), splitsAt: Infinity, fills: name.startsWith('dense') });
     }
   }
   return all;

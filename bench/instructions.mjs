@@ -5,19 +5,17 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { buildNative, systemToolchain } from '../extension/build/native.mjs';
+import { collected } from './measure.mjs';
 
 /** Rows of bench/kernels.cpp, on AVX2: 512×4864×896 and 1×4864×896, int4 in groups of 128. Reached: 0.249 G and 0.838 M. */
 const limits = { gemm_up: 0.29e9, gemv_up: 0.85e6 };
 
-/** @returns {number} instructions between entering and leaving the product, from what callgrind prints */
-export function collected(/** @type {string} */ text) {
-  const count = Number(/Collected : (\d+)/.exec(text)?.[1] ?? NaN);
-  // Nothing at all means that the function was not found under that name.
-  if (!(count > 0)) throw new Error(`expected a count of instructions from callgrind, found\n${text.slice(-400)}`);
-  return count;
-}
+const why = process.platform === 'linux' ? obstacle() : 'callgrind needs Linux here';
+if (why) console.log(`skipped: instructions of the kernels: ${why}`);
+const { passed, failed } = why ? { passed: 0, failed: 0 } : await count();
+console.log(`${passed} passed, ${failed} failed${why ? ', 1 skipped' : ''}`);
+process.exitCode = failed > 0 ? 1 : 0;
 
 /** @returns {string | undefined} why nothing can be counted here */
 function obstacle() {
@@ -42,12 +40,4 @@ async function count() {
   }
   rmSync(folder, { recursive: true });
   return sum;
-}
-
-if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
-  const why = process.platform === 'linux' ? obstacle() : 'callgrind needs Linux here';
-  if (why) console.log(`skipped: instructions of the kernels: ${why}`);
-  const { passed, failed } = why ? { passed: 0, failed: 0 } : await count();
-  console.log(`${passed} passed, ${failed} failed${why ? ', 1 skipped' : ''}`);
-  process.exitCode = failed > 0 ? 1 : 0;
 }

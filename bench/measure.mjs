@@ -1,4 +1,4 @@
-// The arithmetic of `compare.mjs`: what a sample is, when a time on the clock counts, medians, ratios. Pure.
+// The arithmetic of `compare.mjs`: what a sample is, when a time on the clock counts, medians, ratios; and what other programs print. Pure.
 
 /** Other processes may take at most this share of the machine's processor time, else a time on the clock is refused. */
 export const mostOthers = 0.05;
@@ -96,4 +96,28 @@ export function judge(ours, peer) {
     if (mine !== null && theirs !== null) return { ratio: mine / theirs, by };
   }
   return undefined;
+}
+
+/**
+ * Parameters of a peer's model (make_gguf.py): a file of another shape would be compared with something else than it says.
+ * @returns {number}
+ */
+export function parameters(/** @type {import('./peer.mjs').PeerModel} */ model) {
+  const layers = 24, hidden = 896, kv = 128, head = 64, heads = 14, mlp = 3 * hidden * 4864, norms = 2 * hidden;
+  if (model !== 'hybrid_q4_0') {
+    const attention = 2 * hidden * hidden + 2 * hidden * kv + hidden + 2 * kv;
+    return 151936 * hidden + hidden + layers * (attention + mlp + norms);
+  }
+  // Queries have their output gate beside them.
+  const full = 3 * hidden * hidden + 2 * hidden * kv + 2 * head;
+  const linear = 5 * hidden * hidden + 2 * hidden * heads + 3 * hidden * 4 + 2 * heads + head;
+  return 32768 * hidden + hidden + (layers / 4) * (full + 3 * linear) + layers * (mlp + norms);
+}
+
+/** @returns {number} instructions between entering and leaving the product, from what callgrind prints */
+export function collected(/** @type {string} */ text) {
+  const count = Number(/Collected : (\d+)/.exec(text)?.[1] ?? NaN);
+  // Nothing at all means that the function was not found under that name.
+  if (!(count > 0)) throw new Error(`expected a count of instructions from callgrind, found\n${text.slice(-400)}`);
+  return count;
 }

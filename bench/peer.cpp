@@ -1,7 +1,8 @@
 // llama.cpp's side of `compare.mjs`: its prebuilt libraries, driven as its own llama-bench drives them (batches of 2,048, micro-batches
 // of 512, a thread pool that stays, weights repacked). Compiled by peer.mjs against the headers of the same version. Ids are random.
 //
-//   peer LIBRARIES model FILE THREADS on|off N_CTX    flash attention on or off; then commands, one a line, each answered by one:
+//   peer LIBRARIES model FILE THREADS on|off N_CTX    flash attention on or off; says `ready` and the number of parameters;
+//                                                   then commands, one a line, each answered by one:
 //     reset         an empty sequence                              ok
 //     prefill N     N more tokens                                  wall_s cpu_s
 //     decode N      N tokens one by one, then taken back           wall_s cpu_s
@@ -76,6 +77,8 @@ class Model {
     n_vocab_ = llama_vocab_n_tokens(llama_model_get_vocab(model_));
   }
 
+  uint64_t n_parameters() const { return llama_model_n_params(model_); }
+
   void reset() { llama_memory_clear(memory(), true); }
 
   void run(int n, int batch) {
@@ -134,7 +137,7 @@ void timed(Work work) {
 void serve(Model& model) {
   model.prefill(64);
   model.decode(4);
-  std::puts("ready");
+  std::printf("ready %llu\n", static_cast<unsigned long long>(model.n_parameters()));
   std::fflush(stdout);
   for (std::string line, command; std::getline(std::cin, line); std::fflush(stdout)) {
     int n = 0;

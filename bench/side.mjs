@@ -15,14 +15,14 @@ export class Side {
     this.lines = lines;
   }
 
-  /** Resolves when the model is loaded and warm. */
-  static async start(/** @type {string} */ program, /** @type {readonly string[]} */ args) {
+  /** Resolves when the model is loaded and warm. With `parameters` it must have that many. */
+  static async start(/** @type {string} */ program, /** @type {readonly string[]} */ args, /** @type {number | undefined} */ parameters = undefined) {
     const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] });
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
     const side = new Side(child, lines);
     await new Promise((resolve, reject) => child.once('spawn', resolve).once('error', reject));
     own.add(/** @type {number} */ (child.pid));
-    await side.answer('ready');
+    await side.answer(parameters === undefined ? 'ready' : `ready ${parameters}`);
     return side;
   }
 

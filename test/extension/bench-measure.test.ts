@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { add, best, isDisturbed, judge, median, parseProcessStat, parseStat, rates, sample, type Sample } from '../../bench/measure.mjs';
+import { add, best, collected, isDisturbed, judge, median, parameters, parseProcessStat, parseStat, rates, sample, times, type Sample } from '../../bench/measure.mjs';
 
 const ran = (wall_s: number, cpu_s: number, others: number, total = 1000): Sample => ({ wall_s, cpu_s, others, total });
 
@@ -60,4 +60,19 @@ test('two threads are judged; where either side was refused, one thread by proce
   assert.deepEqual(judge(ours, { two_threads: null, one_thread_cpu: 20 }), { ratio: 3, by: 'one_thread_cpu' });
   assert.deepEqual(judge({ two_threads: null, one_thread_cpu: 60 }, { two_threads: 40, one_thread_cpu: 20 }), { ratio: 3, by: 'one_thread_cpu' });
   assert.equal(judge({ two_threads: null }, { two_threads: 40 }), undefined);
+});
+
+test('samples stand for more of the same', () => {
+  assert.deepEqual(times(3, ran(2, 1, 10, 100)), ran(6, 3, 30, 300));
+});
+
+test("the peer's models have the shapes that they are named after", () => {
+  assert.equal(parameters('dense_q4_0'), 494_032_768, 'as Qwen2.5-0.5B');
+  assert.equal(parameters('dense_q4_k'), parameters('dense_q4_0'));
+});
+
+test('a count of instructions is found, and nothing counted is no count', () => {
+  assert.equal(collected('==1== Events    : Ir\n==1== Collected : 248886661\n'), 248_886_661);
+  assert.throws(() => collected('==1== Collected : 0\n'), /expected a count/);
+  assert.throws(() => collected('valgrind: no such file'), /expected a count/);
 });
