@@ -46,7 +46,7 @@ await engine.close();
 
 /** The first token is chosen from logits that are there already: what takes time are the n after it. */
 async function decode(/** @type {number} */ from, /** @type {number} */ n) {
-  const options = { priority: /** @type {const} */ ('decode'), maxTokens: n + 1, stopIds: new Int32Array(0) };
+  const options = { priority: /** @type {const} */ ('decode'), maxTokens: n + 1, stopIds: new Int32Array(0), speculate: false };
   const { ids } = await engine.decode(from, options).done;
   if (ids.length !== n + 1) throw new Error(`expected ${n + 1} tokens, decoded ${ids.length}`);
 }

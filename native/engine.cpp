@@ -241,6 +241,7 @@ int Engine::fork_tail(int from) {
     copy.prefix_to_run = tail.prefix_to_run;
     copy.last_logits = tail.last_logits;
     copy.pending = tail.pending;
+    copy.tokens = tail.tokens;
   });
   return id;
 }

@@ -81,6 +81,9 @@ struct DecodeOptions {
   int max_tokens = 0;
   std::vector<int32_t> stop_ids;
   bool logits = false;
+  // Tokens that earlier ones of the tail or a draft suggest are verified several in a step. The ids are those of plain decoding.
+  bool speculate = true;
+  std::vector<std::vector<int32_t>> drafts;  // texts that may be quoted
   std::function<void(int32_t)> on_token;
 };
 
@@ -90,6 +93,7 @@ struct DecodeResult {
   std::vector<int32_t> ids;
   std::vector<float> logits;    // [ids, vocab_size]: those that chose each
   DecodeStop stop = DecodeStop::max_tokens;
+  int n_proposed = 0, n_accepted = 0;  // by speculation: tokens run on trial, and those of them that are in `ids`
   double seconds = 0;
 };
 
@@ -105,6 +109,7 @@ struct Tail {
   std::vector<int32_t> prefix_to_run;  // P, where the tail starts from nothing and has not begun yet
   std::vector<float> last_logits;      // of the last token that was run
   std::optional<int32_t> pending;      // decoded last, not run yet
+  std::vector<int32_t> tokens;         // what was run or decoded here, `pending` included: for speculation
   bool busy = false;                   // a job works on it
   std::exception_ptr failed;           // why it is unusable: it could not be made, or a job on it was broken off
 };

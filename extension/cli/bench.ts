@@ -96,7 +96,7 @@ async function prefill(
 
 /** Tokens a second. The first token is chosen from logits that are there already; the time is that of those behind it. */
 async function decode(engine: NativeEngine, tail: number, signal: AbortSignal): Promise<number> {
-  const options = { priority: 'decode', maxTokens: nDecoded + 1, stopIds: new Int32Array(0) } as const;
+  const options = { priority: 'decode', maxTokens: nDecoded + 1, stopIds: new Int32Array(0), speculate: false } as const;
   const { ids, seconds } = await finish(engine.decode(tail, options), signal);
   return (ids.length - 1) / seconds;
 }

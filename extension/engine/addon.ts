@@ -129,6 +129,10 @@ export interface DecodeOptions {
   readonly stopIds: Int32Array;
   /** Also return the logits that chose each token. */
   readonly logits?: boolean;
+  /** Verify what earlier tokens of the tail or `drafts` suggest, several tokens in a step: the ids stay the same. Default: true. */
+  readonly speculate?: boolean;
+  /** Texts that may be quoted: segments in view, the file being edited. Some thousand tokens in all: they are searched each step. */
+  readonly drafts?: readonly Int32Array[];
   readonly onToken?: (id: number) => void;
 }
 
@@ -136,6 +140,9 @@ export interface DecodeResult {
   readonly ids: Int32Array;
   readonly logits: Float32Array;
   readonly stop: 'stop_id' | 'max_tokens' | 'context_full';
+  /** By speculation: tokens that were run on trial, and those of them that were right. */
+  readonly proposed: number;
+  readonly accepted: number;
   readonly seconds: number;
 }
 

@@ -23,6 +23,14 @@ std::vector<int32_t> int32_array(const Napi::Value& value, const char* name) {
   return {array.Data(), array.Data() + array.ElementLength()};
 }
 
+std::vector<std::vector<int32_t>> int32_arrays(const Napi::Value& value, const char* name) {
+  if (!value.IsArray()) type_error(value.Env(), std::string(name) + ": expected an array of Int32Arrays");
+  std::vector<std::vector<int32_t>> list;
+  const auto array = value.As<Napi::Array>();
+  for (uint32_t i = 0; i < array.Length(); ++i) list.push_back(int32_array(array[i], name));
+  return list;
+}
+
 Napi::Object object(const Napi::Value& value, const char* name) {
   if (!value.IsObject()) type_error(value.Env(), std::string(name) + ": expected an object");
   return value.As<Napi::Object>();
@@ -354,6 +362,8 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     options.max_tokens = integer(from.Get("maxTokens"), "maxTokens");
     options.stop_ids = int32_array(from.Get("stopIds"), "stopIds");
     options.logits = from.Get("logits").ToBoolean();
+    if (!from.Get("speculate").IsUndefined()) options.speculate = from.Get("speculate").ToBoolean();
+    if (!from.Get("drafts").IsUndefined()) options.drafts = int32_arrays(from.Get("drafts"), "drafts");
     const Napi::Function callback = optional_function(from.Get("onToken"), "onToken");
     Engine& engine = this->engine(env);
     const auto settler = Settler::create(Value(), callback);
@@ -365,6 +375,8 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
         object.Set("ids", int32_value(env, result.ids));
         object.Set("logits", float_value(env, result.logits));
         object.Set("stop", stops[int(result.stop)]);
+        object.Set("proposed", result.n_proposed);
+        object.Set("accepted", result.n_accepted);
         object.Set("seconds", result.seconds);
         return object;
       });

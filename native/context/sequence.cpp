@@ -104,6 +104,18 @@ size_t Sequence::bytes_of(const ModelConfig& config, int capacity, bool exact) {
   return sizeof(float) * (config.n_sparse_layers() * n_rows * config.num_key_value_heads * config.head_dim + config.n_lightning_layers() * n_lightning);
 }
 
+void Sequence::drop_last(int n_tokens) {
+  CHECK(n_tokens >= 0 && n_tokens <= length_ % kLightningChunk);
+  // Rows behind the length are overwritten before anything reads them: keys and values, compressed keys, rows of a partial chunk.
+  length_ -= n_tokens;
+}
+
+int Sequence::n_droppable() const {
+  const int n_rows = length_ % kLightningChunk;
+  // The first token may complete a chunk, no later one may.
+  return n_rows == kLightningChunk - 1 ? kLightningChunk : kLightningChunk - 1 - n_rows;
+}
+
 LightningState Sequence::recurrence(int lightning_layer) {
   OwnRecurrence& own = recurrence_[lightning_layer];
   return {own.s.data(), own.k_rows.data(), own.v_rows.data(), length_ % kLightningChunk};

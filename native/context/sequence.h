@@ -54,6 +54,12 @@ class Sequence {
   // Called when the last layer has run over n new tokens.
   void advance(int n_tokens) { length_ += n_tokens; }
 
+  // Takes the last n tokens back, as if they had never been run. They must not have completed a lightning chunk: its state has
+  // taken them in.
+  void drop_last(int n_tokens);
+  // Most tokens that may be run now so that all but the first can be dropped again.
+  int n_droppable() const;
+
   // Blocks are selected (exact mode) for a call that ends at this length; set by whoever knows the prompt's final length.
   int final_length = 0;
 

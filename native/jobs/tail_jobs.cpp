@@ -22,7 +22,7 @@ Tail& working_tail(std::map<int, Tail>& tails, int id) {
 }
 
 // Greedy: the best id, the lowest at ties.
-int32_t best_id(const std::vector<float>& logits) { return int32_t(std::max_element(logits.begin(), logits.end()) - logits.begin()); }
+int32_t best_id(const float* logits, int vocab_size) { return int32_t(std::max_element(logits, logits + vocab_size) - logits); }
 
 }  // namespace
 
@@ -62,6 +62,7 @@ void PrefillJob::start() {
     fail(ErrorCode::context_full, "expected a tail of at most ", tail.sequence->capacity(), " tokens with its prefix, found ",
          tail.sequence->length() + int(tokens_.size()));
   }
+  tail.tokens.insert(tail.tokens.end(), tokens_.begin() + (tail.pending ? 1 : 0), tokens_.end());
   tail.prefix_to_run.clear();
   tail.pending.reset();
 }
@@ -113,7 +114,7 @@ void PrefillJob::broken_off(const std::exception_ptr& error) noexcept {
 }
 
 DecodeJob::DecodeJob(Engine& engine, int tail, DecodeOptions options, Completion<DecodeResult> done)
-    : ResultJob(std::move(done)), engine_(engine), tail_(tail), options_(std::move(options)) {}
+    : ResultJob(std::move(done)), engine_(engine), tail_(tail), options_(std::move(options)), speculation_(std::move(options_.drafts)) {}
 
 bool DecodeJob::finish(DecodeStop stop) {
   engine_.tail(tail_).busy = false;
@@ -130,24 +131,61 @@ bool DecodeJob::step() {
   }
   Tail& tail = working_tail(engine_.tails_, tail_);
   if (int64_t(result_.ids.size()) >= options_.max_tokens) return finish(DecodeStop::max_tokens);
-  if (tail.pending) {
-    // The token decoded last enters the sequence only now that another one is wanted.
-    if (tail.sequence->length() == tail.sequence->capacity()) return finish(DecodeStop::context_full);
-    std::vector<SequencePart> parts;
-    parts.push_back({&*tail.sequence, tail.view.get(), {*tail.pending}});
-    Forward forward(*engine_.model_, std::move(parts));
-    half_run_ = true;
-    while (!forward.done()) forward.step();
-    forward.logits(0, 0, 1, tail.last_logits.data());
-    half_run_ = false;
+  if (!tail.pending) return take(tail, tail.last_logits.data()) && finish(DecodeStop::stop_id);
+
+  // The token decoded last enters the sequence only now that another one is wanted.
+  Sequence& sequence = *tail.sequence;
+  if (sequence.length() == sequence.capacity()) return finish(DecodeStop::context_full);
+  const std::vector<int32_t> proposed = proposal(tail);
+  const int n_proposed = int(proposed.size()), vocab_size = engine_.model_->config.vocab_size;
+  std::vector<int32_t> tokens{*tail.pending};
+  tokens.insert(tokens.end(), proposed.begin(), proposed.end());
+  logits_.resize(tokens.size() * size_t(vocab_size));
+  std::vector<SequencePart> parts;
+  parts.push_back({&sequence, tail.view.get(), std::move(tokens)});
+  Forward forward(*engine_.model_, std::move(parts));
+  half_run_ = true;
+  while (!forward.done()) forward.step();
+  forward.logits(0, 0, n_proposed + 1, logits_.data());
+  // Row i stands if the proposed tokens before it are what rows 0 … i − 1 decided; the first id that is not the proposed one, or ends
+  // the decoding, is the last. A caller that has enough gets no more.
+  bool ends = false;
+  int n_accepted = 0;
+  for (;; ++n_accepted) {
+    ends = take(tail, logits_.data() + size_t(n_accepted) * vocab_size);
+    if (ends || cancelled() || n_accepted == n_proposed || *tail.pending != proposed[n_accepted]) break;
   }
-  const int32_t id = best_id(tail.last_logits);
-  tail.pending = id;
+  sequence.drop_last(n_proposed - n_accepted);
+  half_run_ = false;
+  if (n_proposed > 0) speculation_.verified(n_proposed, n_accepted);
+  result_.n_proposed += n_proposed;
+  result_.n_accepted += n_accepted;
+  return ends && finish(DecodeStop::stop_id);
+}
+
+std::vector<int32_t> DecodeJob::proposal(const Tail& tail) {
+  if (!options_.speculate) return {};
+  const Sequence& sequence = *tail.sequence;
+  int most = std::min({sequence.capacity() - sequence.length(), sequence.n_droppable(),
+                       options_.max_tokens - int(result_.ids.size()), Speculation::kMany + 1});
+  // In exact mode a pass is dense or sparse as a whole, so all of its rows have to be on the same side.
+  const auto& sparse = engine_.model_->config.sparse_config;
+  if (sequence.exact() && sparse && std::max(sequence.final_length, sequence.length() + 1) < sparse->dense_len) {
+    most = int(std::min<int64_t>(most, sparse->dense_len - 1 - sequence.length()));
+  }
+  return speculation_.propose(tail.tokens, most - 1);
+}
+
+bool DecodeJob::take(Tail& tail, const float* logits) {
+  const int vocab_size = engine_.model_->config.vocab_size;
+  const int32_t id = best_id(logits, vocab_size);
+  if (options_.logits) result_.logits.insert(result_.logits.end(), logits, logits + vocab_size);
   result_.ids.push_back(id);
-  if (options_.logits) result_.logits.insert(result_.logits.end(), tail.last_logits.begin(), tail.last_logits.end());
+  tail.tokens.push_back(id);
+  if (logits != tail.last_logits.data()) std::copy_n(logits, vocab_size, tail.last_logits.begin());
+  tail.pending = id;
   if (options_.on_token) options_.on_token(id);
-  if (std::find(options_.stop_ids.begin(), options_.stop_ids.end(), id) != options_.stop_ids.end()) return finish(DecodeStop::stop_id);
-  return false;
+  return std::find(options_.stop_ids.begin(), options_.stop_ids.end(), id) != options_.stop_ids.end();
 }
 
 void DecodeJob::broken_off(const std::exception_ptr& error) noexcept {

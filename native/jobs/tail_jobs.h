@@ -2,6 +2,7 @@
 #pragma once
 
 #include "native/jobs/job.h"
+#include "native/speculation.h"
 
 namespace sala {
 
@@ -32,18 +33,24 @@ class PrefillJob : public ResultJob<PrefillResult> {
 class DecodeJob : public ResultJob<DecodeResult> {
  public:
   DecodeJob(Engine& engine, int tail, DecodeOptions options, Completion<DecodeResult> done);
-  // One token a step, all layers: a tail whose decoding is cancelled stays whole. One whose step fails does not.
+  // One pass a step, all layers, and the tokens that it decides: a tail whose decoding is cancelled stays whole. One whose step
+  // fails does not.
   bool step() override;
 
  private:
   bool finish(DecodeStop stop);
+  std::vector<int32_t> proposal(const Tail& tail);
+  // Takes the best id of some logits; true if it ends the decoding.
+  bool take(Tail& tail, const float* logits);
   void broken_off(const std::exception_ptr& error) noexcept override;
 
   Engine& engine_;
   int tail_;
   DecodeOptions options_;
   bool started_ = false;
-  bool half_run_ = false;              // a token is in some layers, not in others
+  bool half_run_ = false;              // a token is in some layers, not in others, or tokens that may be wrong are in
+  Speculation speculation_;
+  std::vector<float> logits_;          // [rows of a pass, vocab_size]
   DecodeResult result_;
   Stopwatch stopwatch_;
 };

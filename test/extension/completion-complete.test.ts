@@ -166,7 +166,7 @@ class FakeNative {
     let cancelled = false;
     const job = this.job(
       5,
-      () => ({ ids: Int32Array.from(ids), logits: new Float32Array(), stop: ids.length === maxTokens ? ('max_tokens' as const) : ('stop_id' as const), seconds: 0.005 }),
+      () => ({ ids: Int32Array.from(ids), logits: new Float32Array(), stop: ids.length === maxTokens ? ('max_tokens' as const) : ('stop_id' as const), proposed: 0, accepted: 0, seconds: 0.005 }),
       () => {
         cancelled = true;
         tail.failed = true;

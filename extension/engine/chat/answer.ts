@@ -20,6 +20,9 @@ import { StreamDecoder } from './stream-decoder';
 import { usageAnswer, usageQuestion } from './usage';
 
 const defaultWaitSeconds = 45;
+/** Texts in view that the answer's next tokens are looked up in. */
+const mostDraftSegments = 8;
+const mostDraftTokens = 16_384;
 /** Longest answer. */
 const maxNewTokens = 512;
 /** A question that leaves less than this for its answer is refused. */
@@ -288,7 +291,7 @@ class Answer {
       maxTokens: sala.tail_tokens,
     });
     try {
-      return await this.prefillAndDecode(tail, this.promptTokens(sala.tail_tokens - this.core.prefix.length));
+      return await this.prefillAndDecode(tail, this.promptTokens(sala.tail_tokens - this.core.prefix.length), this.draftsOf(inView));
     } catch (thrown) {
       const error = toEngineError(thrown);
       if (!isAgain && error.code === 'out_of_memory' && this.core.giveWay()) return await this.focusAndDecode(ranked, true);
@@ -359,8 +362,29 @@ class Answer {
     }
   }
 
-  private async prefillAndDecode(tail: number, tokens: Int32Array): Promise<messages.StopReason> {
+  /** What an answer may quote: the texts in view, cut again while the question is prefilled. None is better than waiting or failing. */
+  private async draftsOf(inView: readonly RankedSegment[]): Promise<readonly Int32Array[]> {
+    const records = [...new Set(inView.slice(0, mostDraftSegments).map(({ record }) => record))];
+    const ofFiles = await Promise.allSettled(records.map(async (record) => record.root.tokens(record)));
+    const drafts: Int32Array[] = [];
+    let nTokens = 0;
+    for (const segments of ofFiles) {
+      for (const tokens of segments.status === 'fulfilled' ? segments.value : []) {
+        nTokens += tokens.length;
+        if (nTokens <= mostDraftTokens) drafts.push(tokens);
+      }
+    }
+    return drafts;
+  }
+
+  private async prefillAndDecode(
+    tail: number,
+    tokens: Int32Array,
+    drafted: Promise<readonly Int32Array[]> = Promise.resolve([]),
+  ): Promise<messages.StopReason> {
     const { native, model, tokenizer } = this.core;
+    let drafts: readonly Int32Array[] = [];
+    void drafted.then((ready) => (drafts = ready));
     await withCancel(native.prefill(tail, tokens, { priority: 'prefill' }), this.signal);
     this.phase('answering');
     const stopIds = new Set(native.info.eosTokenIds);
@@ -373,6 +397,7 @@ class Answer {
       priority: 'decode',
       maxTokens: most,
       stopIds: Int32Array.from(stopIds),
+      drafts,
       onToken: (id) => {
         if (stopIds.has(id) || repetition.stopped || this.signal.aborted) return;
         this.nTokens++;

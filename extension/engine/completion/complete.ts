@@ -26,6 +26,8 @@ import { TailCache, type Snapshot } from './tail-cache';
 import { nearView, noView, readView, type Around, type PlaceView } from './view';
 
 const maxNewTokens = 64;
+/** UTF-16 units of text on either side of the cursor that the next tokens are looked up in. */
+const draftUnits = 6_000;
 /** The window of text is what is run in this time, but no less than so many tokens. */
 const windowSeconds = 0.8;
 const leastWindowTokens = 64;
@@ -249,7 +251,9 @@ export class Completer {
       const known = tokenizer.encodeText(knownStart(prompt.place));
       const start = known.length <= mostStartTokens ? known : new Int32Array();
       const rest = concat([tokens.subarray(base?.tokens.length ?? 0), start]);
-      const { logits } = await this.prefill(tail, rest, { priority: 'completion', logits: 1 }, signal);
+      const prefilled = this.prefill(tail, rest, { priority: 'completion', logits: 1 }, signal);
+      const drafts = draftsAround(prompt.place, (text) => tokenizer.encodeText(text));
+      const { logits } = await prefilled;
       const stopIds = new Set([...native.info.eosTokenIds, ...(model.sala.fim?.stop ?? []).map((stop) => tokenizer.idOf(stop))]);
       const rules = new StopRules(prompt.place);
       const decoder = new StreamDecoder(tokenizer);
@@ -267,6 +271,7 @@ export class Completer {
         priority: 'completion',
         maxTokens: maxNewTokens,
         stopIds: Int32Array.from(stopIds),
+        drafts,
         onToken: (id) => {
           if (enough || signal.aborted) return;
           first ||= performance.now();
@@ -479,4 +484,12 @@ function lineOf({ text, lineStart }: Place): number {
   let line = 0;
   for (let at = text.indexOf('\n'); at >= 0 && at < lineStart; at = text.indexOf('\n', at + 1)) line++;
   return line;
+}
+
+/** Whole lines around the place, tokenised: more of the file than a tail holds, for what is written like its neighbours. */
+function draftsAround({ text, lineStart }: Place, tokensOf: (text: string) => Int32Array): readonly Int32Array[] {
+  const from = lineStart <= draftUnits ? 0 : text.indexOf('\n', lineStart - draftUnits) + 1;
+  const lineEnd = text.indexOf('\n', lineStart) + 1;
+  const to = lineEnd === 0 ? lineStart : text.lastIndexOf('\n', lineEnd + draftUnits) + 1;
+  return [tokensOf(text.slice(from, lineStart)), tokensOf(text.slice(lineEnd || lineStart, Math.max(to, lineEnd)))];
 }
