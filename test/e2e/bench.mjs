@@ -252,6 +252,13 @@ export class Window {
   }
 
   async openFile(name) {
+    await this.openEditor(name);
+    await this.editor().locator('.view-lines').waitFor();
+    await this.focusEditor();
+  }
+
+  /** Also of other kinds, such as a notebook's. */
+  async openEditor(name) {
     const base = path.basename(name);
     // A file that was just made may not be among what the search has found.
     await poll(`${name} is found`, async () => {
@@ -259,8 +266,6 @@ export class Window {
       return rows.filter({ hasText: base }).first().click({ timeout: 2000 }).then(() => true, () => this.press('Escape'));
     });
     await this.page.locator(`.tab.active[data-resource-name="${base}"]`).waitFor();
-    await this.editor().locator('.view-lines').waitFor();
-    await this.focusEditor();
   }
 
   async focusEditor() {
@@ -290,6 +295,13 @@ export class Window {
   /** Where the cursor is, from the status bar: 'Ln 3, Col 5'. */
   position() {
     return this.page.locator('#status\\.editor\\.selection').innerText();
+  }
+
+  /** Puts the cursor at the end of a cell of the notebook that is open. */
+  async focusCell(nth) {
+    await this.page.locator('.notebook-editor .cell-editor-container').nth(nth).locator('.view-line').last().click({ timeout: 30_000 });
+    await this.cellEditor().waitFor();
+    await this.press('Control+End');
   }
 
   /** The cell of a notebook that has the focus. */

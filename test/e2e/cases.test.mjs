@@ -7,6 +7,7 @@ import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { Checks, delay, poll, Window, writeFolderSettings } from './bench.mjs';
+import { notebook } from './notebook.mjs';
 import { askIn, openChatIn, startScripted } from './scripted.mjs';
 import { packageVimKeys } from './vim-keys.mjs';
 
@@ -50,20 +51,6 @@ async function ask(question) {
   return window.chat().locator('.turn').last();
 }
 
-/** Opens an editor that the helpers for text do not know, such as a notebook's. */
-async function openAny(name) {
-  const rows = await window.quickInput('', name);
-  await rows.filter({ hasText: name }).first().click();
-  await window.page.locator(`.tab.active[data-resource-name="${name}"]`).waitFor();
-}
-
-const notebookMetadata = { language_info: { name: 'python' }, kernelspec: { name: 'python3', language: 'python', display_name: 'Python 3' } };
-
-function notebook(sources) {
-  const cells = sources.map(([cell_type, source], i) => ({ cell_type, source, metadata: {}, id: `c${i}`, ...(cell_type === 'code' ? { outputs: [], execution_count: null } : {}) }));
-  return JSON.stringify({ cells, metadata: notebookMetadata, nbformat: 4, nbformat_minor: 5 });
-}
-
 try {
   // ---- notebooks, and names that several files have ----
 
@@ -78,12 +65,9 @@ try {
       ...Object.fromEntries(['first', 'second', 'third'].map((name, i) => [`${name}/path/to/app.c`, `// ${name}\nint any_limit(void) { return ${i + 1}; }\n`])),
     });
   await group('sources', sources, async (folder) => {
-    const cell = (nth) => window.page.locator('.notebook-editor .cell-editor-container').nth(nth);
     await checks.check('a cell is completed in its language, with the cells before it; Tab takes the text', async () => {
-      await openAny('n.ipynb');
-      await cell(2).locator('.view-line').last().click({ timeout: 30_000 });
-      await window.cellEditor().waitFor();
-      await window.press('Control+End');
+      await window.openEditor('n.ipynb');
+      await window.focusCell(2);
       await window.type('\nprint(rate_');
       await window.ghostTextBecomes('zt42', 15_000, window.cellEditor());
       await window.screenshot('notebook');

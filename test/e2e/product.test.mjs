@@ -5,13 +5,14 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { cp, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { packageExtension } from '../../extension/build/package.mjs';
 import { hostTarget } from '../../extension/build/zig.mjs';
 import { Checks, installVsix, launchBrowser, makeProfile, poll, setUp, startServer, Window } from './bench.mjs';
+import { notebook } from './notebook.mjs';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const fixtures = path.join(root, 'test/fixtures/workspace');
@@ -87,6 +88,8 @@ try {
       lengths.push((await window.chat().locator('.turn.running .answer').innerText().catch(() => '')).length);
       return new Set(lengths.filter((n) => n > 0)).size >= 3;
     }, answer_ms);
+    // Where there is no answer, that is what has failed.
+    watching.catch(() => {});
     const turn = await ask('Where is `frame_checksum` defined?');
     await watching;
     // Which of the two, the header's declaration or the definition, is the model's choice; the link must keep its word.
@@ -134,6 +137,39 @@ try {
     await window.press('Tab');
     await poll('taken', async () => (await window.text()) !== before && (await window.ghostText()) === '');
     assert.ok((await window.text()).includes(ghost.split('\n')[0].trim()));
+  });
+
+  await checks.check('a cell of a notebook is completed from the cells before it', async () => {
+    await writeFile(path.join(folder, 'rates.ipynb'), notebook([
+      ['code', 'harbour_rate_qa17 = 3'],
+      ['markdown', 'What ships pay.'],
+      ['code', '# the rate'],
+      ['code', 'print("done")'],
+    ]));
+    await window.openEditor('rates.ipynb');
+    await window.focusCell(2);
+    await window.type('\nprint(harbour_', 15);
+    await window.ghostTextBecomes(/^rate_qa17/, 30_000, window.cellEditor());
+    await window.screenshot('product-notebook');
+    await window.press('Tab');
+    await poll('taken', async () => /\nprint\(harbour_rate_qa17/.test(await window.text(window.cellEditor())));
+    assert.doesNotMatch(await window.text(window.cellEditor()), /%%|done/, 'nothing of the next cell');
+    await window.press('Control+S');
+  });
+
+  await checks.check('a file that is left out leaves memory, and comes back', async () => {
+    const told = async (sentence) => {
+      await poll(sentence, async () => {
+        await window.command('SALA: Why Is This File Not Read?');
+        return window.notification(sentence).first().waitFor({ timeout: 1500 }).then(() => true, () => false);
+      }, answer_ms);
+    };
+    await window.openFile('summary.py');
+    await window.command('SALA: Read or Leave Out');
+    await window.notification('summary.py is left out of what is read').waitFor();
+    await told('summary.py is not read: your settings leave it out (exclude: /tools/summary.py)');
+    await window.command('SALA: Read or Leave Out');
+    await told(/summary\.py is in memory: \d+ tokens/);
   });
 
   await checks.check('an engine that is killed comes back and answers', async () => {
