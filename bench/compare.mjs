@@ -225,7 +225,8 @@ function machine() {
     system: `${os.type()} ${os.release()}`,
     node: process.version,
     compiler: systemToolchain().version.split('\n')[0],
-    commit: git('rev-parse', '--short', 'HEAD') + (git('status', '--porcelain', '--', 'kernels', 'native') ? ' with changes' : ''),
+    // Nothing is known of an addon that was given.
+    commit: process.env['SALA_ADDON'] ?? git('rev-parse', '--short', 'HEAD') + (git('status', '--porcelain', '--', 'kernels', 'native') ? ' with changes' : ''),
     load: os.loadavg().map((one) => Number(one.toFixed(2))),
   };
 }
