@@ -117,6 +117,9 @@ test('broken off by the limit: back to a whole line, blocks closed', () => {
   assert.equal(short('  const a = some.thing(with'), '  const a = some.thing(with');
   assert.equal(short('  if (a) {\n    b();\n    c('), '  if (a) {\n    b();\n  }');
   assert.equal(short('  f(a, () => {\n    b();\n    c('), '  f(a, () => {\n    b();\n  })');
+  // A clause that says nothing, and a literal within a line, are no blocks to close.
+  assert.equal(short('  if (a) {\n    b();\n  } else if (c) {\n    d();\n  } else {\n    e('), '  if (a) {\n    b();\n  } else if (c) {\n    d();\n  }');
+  assert.equal(short('  f({ a: 1, b: 2 +'), '  f({ a: 1, b: 2 +');
   // A comment that never ends would take in the rest of the file.
   assert.equal(short('  /* read the header of the'), '');
   assert.equal(short('  a(); /* read the'), '  a();');

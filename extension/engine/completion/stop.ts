@@ -165,8 +165,13 @@ export class StopRules {
     };
     // Broken off within a list or a call: back to where a statement ends.
     while (this.lines.length > 1 && (opened().at(-1)?.bracket ?? '{') !== '{') this.lines.pop();
+    // A clause that was broken off before it said anything: what stands in front of it is whole.
+    const clause = /^(\s*\})[^{}]*\{$/.exec(this.lines.at(-1) ?? '');
+    if (clause && this.lines.length > 1) this.lines[this.lines.length - 1] = clause[1]!;
     const open = opened();
     if (open.at(-1)?.bracket !== '{') return;
+    // A literal within the line that was broken off is no block: closing it makes nothing whole.
+    if (open.at(-1)!.line === this.lines.length - 1 && !withoutComment(this.lines.at(-1)!, place.colonBlocks).trimEnd().endsWith('{')) return;
     while (open.length > 0) {
       const { line } = open.at(-1)!;
       let closing = '';
