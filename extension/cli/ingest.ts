@@ -20,7 +20,8 @@ export async function ingest(frame: Frame<IngestOptions>): Promise<void> {
     const progress = client.on(messages.ingestStatus, ({ coverage, tokens_per_s, seconds_left }) => {
       const left = seconds_left === undefined ? '' : `, ${formatSeconds(seconds_left)} left`;
       const fraction = coverage.total_tokens > 0 ? coverage.tokens / coverage.total_tokens : undefined;
-      output.progress(`reading ${count(coverage.total_files, 'file')}, ${abbreviate(tokens_per_s)} tokens/s${left}`, fraction);
+      const speed = tokens_per_s > 0 ? `, ${abbreviate(tokens_per_s)} tokens/s` : '';
+      output.progress(`reading ${count(coverage.total_files, 'file')}${speed}${left}`, fraction);
     });
     const result = await client.request(messages.ingest, undefined, signal);
     progress.dispose();
