@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -44,6 +45,7 @@ class FileDescriptor {
   FileDescriptor(const FileDescriptor&) = delete;
   FileDescriptor& operator=(const FileDescriptor&) = delete;
   int get() const { return fd_; }
+  int release() { return std::exchange(fd_, -1); }
   // 0, or what close() reports: on network file systems the first sign of a full disk.
   int close() { return fd_ < 0 ? 0 : ::close(std::exchange(fd_, -1)); }
 
@@ -83,7 +85,7 @@ int open_regular(const std::string& path, ErrorCode code, size_t* n_bytes) {
 
 // ---- files ----------------------------------------------------------------------------------------------------------
 
-MappedFile::MappedFile(const std::string& path, ErrorCode code) : path_(path) {
+MappedFile::MappedFile(const std::string& path, ErrorCode code, bool may_grow) : path_(path) {
   size_t n_bytes = 0;
   FileDescriptor file(open_regular(path, code, &n_bytes));
   if (n_bytes == 0) return;
@@ -97,7 +99,8 @@ MappedFile::MappedFile(const std::string& path, ErrorCode code) : path_(path) {
   size_ = n_bytes;
   // A file still being written (a download) is caught here rather than as a fault while reading.
   struct stat status{};
-  if (::fstat(file.get(), &status) != 0 || static_cast<size_t>(status.st_size) != n_bytes) {
+  const bool seen = ::fstat(file.get(), &status) == 0;
+  if (!seen || (may_grow ? static_cast<size_t>(status.st_size) < n_bytes : static_cast<size_t>(status.st_size) != n_bytes)) {
     close();
     fail(code, path, ": expected ", n_bytes, " bytes, found ", status.st_size, ": it changed while being opened");
   }
@@ -228,8 +231,7 @@ void write_file_atomically(const std::string& path, const std::vector<Bytes>& pa
   if (file.close() != 0) fail_write(path, "close", errno);
   if (::rename(temporary_path.c_str(), path.c_str()) != 0) fail_write(path, "rename", errno);
   temporary.kept = true;
-  FileDescriptor folder(::open(folder_of(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (folder.get() < 0 || ::fsync(folder.get()) != 0) fail_write(path, "flush its folder", errno);
+  sync_folder(folder_of(path));
 }
 
 void ensure_folder(const std::string& path) {
@@ -257,6 +259,65 @@ void RandomAccessFile::read(uint64_t offset, void* to, size_t n_bytes) const {
     if (n == 0) fail(code_, path_, ": expected ", n_bytes, " bytes from byte ", offset, ", found ", n_read);
     n_read += static_cast<size_t>(n);
   }
+}
+
+AppendFile::AppendFile(const std::string& path) : path_(path) {
+  fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd_ < 0) fail_write(path, "open for writing", errno);
+  struct stat status{};
+  if (::fstat(fd_, &status) != 0 || !S_ISREG(status.st_mode)) {
+    ::close(fd_);
+    fail(ErrorCode::store_unwritable, path, ": expected a regular file, found ", kind_text(status.st_mode));
+  }
+  size_ = static_cast<uint64_t>(status.st_size);
+}
+
+AppendFile::~AppendFile() { ::close(fd_); }
+
+void AppendFile::append(const std::vector<Bytes>& parts) {
+  for (const Bytes& part : parts) {
+    for (size_t written = 0; written < part.size;) {
+      const ssize_t n = ::write(fd_, static_cast<const uint8_t*>(part.data) + written, part.size - written);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) fail_write(path_, "write", errno);
+      written += static_cast<size_t>(n);
+      size_ += static_cast<uint64_t>(n);
+    }
+  }
+}
+
+void AppendFile::truncate(uint64_t size) {
+  if (::ftruncate(fd_, static_cast<off_t>(size)) != 0) fail_write(path_, "cut", errno);
+  size_ = size;
+}
+
+void AppendFile::sync() {
+  if (::fsync(fd_) != 0) fail_write(path_, "flush", errno);
+}
+
+void sync_folder(const std::string& path) {
+  FileDescriptor folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (folder.get() < 0 || ::fsync(folder.get()) != 0) fail_write(path, "flush the folder", errno);
+}
+
+void remove_file(const std::string& path) {
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) fail_write(path, "remove", errno);
+}
+
+FileLock::~FileLock() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+bool FileLock::try_lock(const std::string& path) {
+  FileDescriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (file.get() < 0) fail_write(path, "open for locking", errno);
+  if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) return false;
+    // A file system without locks (some network ones): the election of the engine process is what is left.
+    if (errno != ENOLCK && errno != ENOTSUP) fail_write(path, "lock", errno);
+  }
+  fd_ = file.release();
+  return true;
 }
 
 // ---- machine and process --------------------------------------------------------------------------------------------

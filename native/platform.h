@@ -18,8 +18,9 @@ class MappedFile {
  public:
   MappedFile() = default;
   // Throws `code` if there is no such file, if it cannot be read, or if it is a folder, pipe, socket or device;
-  // out_of_memory if it does not fit into the address space. An empty file maps to size 0.
-  MappedFile(const std::string& path, ErrorCode code);
+  // out_of_memory if it does not fit into the address space. An empty file maps to size 0. One that grows meanwhile is refused,
+  // unless it may: then what was there at first is mapped.
+  MappedFile(const std::string& path, ErrorCode code, bool may_grow = false);
   ~MappedFile() { close(); }
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&& other) noexcept;
@@ -94,6 +95,46 @@ class RandomAccessFile {
   ErrorCode code_;
   int fd_ = -1;
   uint64_t size_ = 0;
+};
+
+// A file that only grows, or is cut; mode 0600, made if it is not there. Throws store_full or store_unwritable as
+// write_file_atomically does; a failed append may have left a part of its bytes.
+class AppendFile {
+ public:
+  explicit AppendFile(const std::string& path);
+  ~AppendFile();
+  AppendFile(const AppendFile&) = delete;
+  AppendFile& operator=(const AppendFile&) = delete;
+
+  uint64_t size() const { return size_; }
+  void append(const std::vector<Bytes>& parts);
+  void truncate(uint64_t size);
+  void sync();
+
+ private:
+  std::string path_;
+  int fd_ = -1;
+  uint64_t size_ = 0;
+};
+
+// Makes names that were created, renamed or removed in it durable. Throws store_full or store_unwritable.
+void sync_folder(const std::string& path);
+
+// Removes a file; nothing there is no error. Throws store_unwritable.
+void remove_file(const std::string& path);
+
+// Held by one process at a time, given back when it ends, however it ends. False: another one, or another FileLock of this
+// one, has it. Throws store_unwritable where the file cannot be made.
+class FileLock {
+ public:
+  FileLock() = default;
+  ~FileLock();
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
+  bool try_lock(const std::string& path);
+
+ private:
+  int fd_ = -1;
 };
 
 // ---- machine and process --------------------------------------------------------------------------------------------

@@ -23,9 +23,14 @@ SegmentLayout segment_layout(const ModelConfig& config, KvForm form, int n_token
   layout.n_sparse_layers = config.n_sparse_layers();
   layout.n_kv_heads = config.num_key_value_heads;
   layout.head_dim = config.head_dim;
+  place_parts(layout);
+  return layout;
+}
 
-  const size_t row = layout.element_bytes() * size_t(config.head_dim);
-  const size_t scale = form == KvForm::int8 ? sizeof(float) : 0;
+void place_parts(SegmentLayout& layout) {
+  const size_t n_tokens = size_t(layout.n_tokens);
+  const size_t row = layout.element_bytes() * size_t(layout.head_dim);
+  const size_t scale = layout.form == KvForm::int8 ? sizeof(float) : 0;
   size_t at = on_border(row * n_tokens);
   const auto place = [&](size_t& part, size_t bytes) {
     part = at;
@@ -37,7 +42,6 @@ SegmentLayout segment_layout(const ModelConfig& config, KvForm form, int n_token
   place(layout.k1, row * layout.n_windows);
   place(layout.k1_scales, scale * layout.n_windows);
   layout.run_bytes = at;
-  return layout;
 }
 
 KvTile SegmentKv::tile(int sparse_layer, int block, int n_hidden) const {

@@ -34,6 +34,8 @@ struct SegmentLayout {
 };
 
 SegmentLayout segment_layout(const ModelConfig& config, KvForm form, int n_tokens);
+// From the counts alone: places the parts of a run behind each other. The counts of `layout` are set.
+void place_parts(SegmentLayout& layout);
 
 // Windows of compressed keys of n rows: starts 0, stride, … while start < max(1, n − (kernel / 2 − 1)).
 int n_segment_windows(const SparseConfig& sparse, int n_tokens);

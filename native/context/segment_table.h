@@ -16,12 +16,6 @@
 
 namespace sala {
 
-// The keys that reading needs: of one sparse layer (counted among those), of some K/V heads.
-struct ReadingKeys {
-  int sparse_layer = 0;
-  std::vector<int> kv_heads;
-};
-
 class SegmentTable {
  public:
   // folder: of the segment files, empty: no store. reading: absent: keys are taken from the images.

@@ -39,12 +39,6 @@ Offsets offsets(const SegmentLayout& layout) {
   return at;
 }
 
-// Two sums a run: K with its scales, which reading needs alone, and the rest.
-void run_checksums(const SegmentLayout& layout, const uint8_t* run, uint64_t out[2]) {
-  out[0] = XXH3_64bits(run, layout.v);
-  out[1] = XXH3_64bits(run + layout.v, layout.run_bytes - layout.v);
-}
-
 // Of all before the image, the field that holds the sum counted as 0.
 uint64_t front_checksum(const uint8_t* front, size_t image_offset) {
   FileHeader header;
@@ -55,60 +49,15 @@ uint64_t front_checksum(const uint8_t* front, size_t image_offset) {
 
 }  // namespace
 
-SegmentKey parse_segment_key(const std::string& hex) {
-  SegmentKey key{};
-  const auto digit = [&](char c) -> int {
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    fail(ErrorCode::invalid_argument, "expected a segment key of 64 lower-case hex digits, found '", hex, "'");
-  };
-  if (hex.size() != 64) fail(ErrorCode::invalid_argument, "expected a segment key of 64 hex digits, found ", hex.size());
-  for (size_t i = 0; i < key.size(); ++i) key[i] = uint8_t(digit(hex[2 * i]) * 16 + digit(hex[2 * i + 1]));
-  return key;
-}
-
-std::string segment_key_text(const SegmentKey& key) {
-  static const char digits[] = "0123456789abcdef";
-  std::string text;
-  for (uint8_t byte : key) {
-    text += digits[byte >> 4];
-    text += digits[byte & 15];
-  }
-  return text;
-}
-
 std::string segment_path(const std::string& folder, const SegmentKey& key) {
   const std::string text = segment_key_text(key);
   return join_path(join_path(folder, text.substr(0, 2)), text + ".seg");
 }
 
 void write_segment_file(const std::string& path, const SegmentHeader& header, const uint8_t* image) {
-  const SegmentLayout& layout = header.layout;
-  const Offsets at = offsets(layout);
-  std::vector<uint8_t> front(at.image);
-  FileHeader file{};
-  std::memcpy(file.magic, kMagic, sizeof kMagic);
-  file.version = kSegmentFileVersion;
-  file.form = uint32_t(layout.form);
-  file.n_tokens = layout.n_tokens;
-  file.n_header_tokens = header.n_header_tokens;
-  file.n_sparse_layers = layout.n_sparse_layers;
-  file.n_kv_heads = layout.n_kv_heads;
-  file.head_dim = layout.head_dim;
-  file.n_windows = layout.n_windows;
-  file.file_bytes = at.end;
-  std::memcpy(file.key, header.key.data(), header.key.size());
-  std::memcpy(front.data(), &file, sizeof file);
-  for (int run = 0; run < layout.n_sparse_layers * layout.n_kv_heads; ++run) {
-    uint64_t sums[2];
-    run_checksums(layout, image + layout.run_bytes * run, sums);
-    std::memcpy(front.data() + at.checksums + sizeof sums * run, sums, sizeof sums);
-  }
-  std::memcpy(front.data() + at.tokens, header.tokens.data(), sizeof(int32_t) * header.tokens.size());
-  const uint64_t sum = front_checksum(front.data(), at.image);
-  std::memcpy(front.data() + offsetof(FileHeader, front_checksum), &sum, sizeof sum);
+  const SegmentFront front = segment_front(header, image);
   ensure_folder(path.substr(0, path.rfind('/')));
-  write_file_atomically(path, {{front.data(), front.size()}, {image, layout.image_bytes()}});
+  write_file_atomically(path, {{front.bytes.data(), front.bytes.size()}, {image, header.layout.image_bytes()}});
 }
 
 SegmentFile::SegmentFile(const std::string& path, const SegmentKey& key, const ModelConfig& config, KvForm form)

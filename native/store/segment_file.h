@@ -6,32 +6,19 @@
 // All little-endian. A newer version is refused by `store_newer`; anything that does not fit its checksums is `store_invalid`.
 #pragma once
 
-#include <array>
 #include <string>
 #include <vector>
 
 #include "native/context/segment.h"
 #include "native/platform.h"
+#include "native/store/segment_record.h"
 
 namespace sala {
 
 constexpr uint32_t kSegmentFileVersion = 1;
 
-using SegmentKey = std::array<uint8_t, 32>;
-
-// 64 hex digits ↔ key. Throws invalid_argument.
-SegmentKey parse_segment_key(const std::string& hex);
-std::string segment_key_text(const SegmentKey& key);
-
 // `<folder>/<first two digits>/<64 digits>.seg`
 std::string segment_path(const std::string& folder, const SegmentKey& key);
-
-struct SegmentHeader {
-  SegmentKey key;
-  SegmentLayout layout;
-  int n_header_tokens = 0;
-  std::vector<int32_t> tokens;
-};
 
 // The file is complete and durable when this returns. Throws store_full, store_unwritable.
 void write_segment_file(const std::string& path, const SegmentHeader& header, const uint8_t* image);
