@@ -93,7 +93,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     }
     const SegmentImage image = SegmentFile::map(std::move(segment));
     const SegmentKv kv(layout, image);
-    const View view(config, {{layout, image, n_header}}, 0);
+    View view(config, {{layout, n_header}}, 0, [&](size_t) { return image; });
+    while (!view.fetch_some()) {
+    }
     const size_t row_bytes = layout.element_bytes() * size_t(layout.head_dim);
     for (int layer = 0; layer < layout.n_sparse_layers; ++layer) {
       for (const KvTile& tile : view.tiles(layer)) {

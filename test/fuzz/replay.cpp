@@ -2,6 +2,7 @@
 // built with AddressSanitizer and UBSan (fuzz_replay in CMakeLists.txt). An input that fails is written to crash-input. Where
 // clang is at hand its libFuzzer finds more, with one target at a time (README.md).
 //   fuzz_replay CORPUS [--only TARGET] [--rounds N]
+//   fuzz_replay CORPUS --make-store-seeds
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -14,11 +15,14 @@
 #include <string>
 #include <vector>
 
+#include "test/fuzz/small_store.h"
+
 // What each target calls LLVMFuzzerTestOneInput, renamed when they are compiled to lie side by side.
 extern "C" int fuzz_config(const uint8_t* data, size_t size);
 extern "C" int fuzz_gptq(const uint8_t* data, size_t size);
 extern "C" int fuzz_safetensors(const uint8_t* data, size_t size);
 extern "C" int fuzz_segment(const uint8_t* data, size_t size);
+extern "C" int fuzz_store(const uint8_t* data, size_t size);
 // Of the sanitizers' run time, where it is linked.
 extern "C" void __sanitizer_set_death_callback(void (*callback)()) __attribute__((weak));
 // Sizes in files may be absurd: then an allocation fails as it does without a sanitizer. Leaks cannot be looked for where tracing
@@ -31,7 +35,7 @@ struct Target {
   const char* name;  // of its folder in the corpus
   int (*run)(const uint8_t* data, size_t size);
 };
-constexpr Target kTargets[] = {{"config", fuzz_config}, {"gptq", fuzz_gptq}, {"safetensors", fuzz_safetensors}, {"segment", fuzz_segment}};
+constexpr Target kTargets[] = {{"config", fuzz_config}, {"gptq", fuzz_gptq}, {"safetensors", fuzz_safetensors}, {"segment", fuzz_segment}, {"store", fuzz_store}};
 
 std::string read(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
@@ -80,6 +84,20 @@ std::string altered(std::string input, const std::vector<std::string>& corpus, s
   return input;
 }
 
+// Each file of the small store as it is, and with its checksums to be mended.
+void make_store_seeds(const std::string& folder) {
+  std::filesystem::create_directories(folder);
+  uint8_t n = 0;
+  for (const auto& [path, bytes] : sala::small_store()) {
+    const std::string name = path.substr(path.rfind('/') + 1);
+    for (const uint8_t flags : {0x00, 0x80}) {
+      std::ofstream file(folder + "/" + name + (flags ? "-mended" : ""), std::ios::binary);
+      file << char(n | flags) << bytes;
+    }
+    ++n;
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -90,6 +108,9 @@ int main(int argc, char** argv) {
       n_rounds = std::atol(argv[++i]);
     } else if (std::strcmp(argv[i], "--only") == 0 && i + 1 < argc) {
       only = argv[++i];
+    } else if (std::strcmp(argv[i], "--make-store-seeds") == 0) {
+      make_store_seeds(folder + "/store");
+      return 0;
     } else {
       folder = argv[i];
     }

@@ -1,0 +1,58 @@
+// A store of a few small segments in memory, with a sealed file, one that grows, a MANIFEST and a log: what fuzz_store.cpp alters, and
+// what its seeds are made from (replay.cpp --write-store-seeds).
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "native/store/store.h"
+#include "test/native/fault_file_system.h"
+
+namespace sala {
+
+inline const std::string kSmallStoreFolder = "store";
+inline const std::string kSmallStoreIdentity = "a model";
+
+inline StoreOptions small_store_options() {
+  StoreOptions options;
+  options.reading = ReadingKeys{0, {0}};
+  options.max_bytes = uint64_t(1) << 26;
+  options.segment_file_bytes = 5 << 10;
+  return options;
+}
+
+// Bytes by path.
+inline std::map<std::string, std::string> small_store() {
+  FaultFileSystem files(1);
+  Store store(files, kSmallStoreFolder, kSmallStoreIdentity, small_store_options());
+  const auto add = [&](uint8_t id) {
+    SegmentHeader header;
+    header.key.fill(id);
+    header.layout.n_tokens = 2;
+    header.layout.n_windows = 1;
+    header.layout.n_sparse_layers = 1;
+    header.layout.n_kv_heads = 1;
+    header.layout.head_dim = 8;
+    place_parts(header.layout);
+    header.n_header_tokens = 1;
+    header.tokens = {1, 2};
+    Aligned<uint8_t> image(header.layout.image_bytes());
+    for (uint8_t& byte : image) byte = id;
+    store.add(header, image.data());
+    store.release(header.key);
+  };
+  add(1);
+  add(2);
+  store.put(StoreTable::files, "file", "known");
+  store.checkpoint();
+  add(3);
+  SegmentKey removed;
+  removed.fill(2);
+  store.remove({removed});
+  store.put(StoreTable::versions, "version", "segments");
+  store.erase(StoreTable::files, "file");
+  store.commit();
+  return files.contents();
+}
+
+}  // namespace sala
