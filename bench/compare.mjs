@@ -97,7 +97,8 @@ async function contestants(/** @type {number} */ threads) {
   for (const name of peers) {
     const gguf = await peer.model(name);
     for (const setting of ['on', 'off']) {
-      const context = Math.min(maxPrompt, 32768) + 256;
+      // A sequence is put behind itself by a copy of all of it.
+      const context = (options.sampled ? 2 : 1) * Math.min(maxPrompt, 32768) + 256;
       const args = [peer.libraries, 'model', gguf, String(threads), setting, String(context)];
       all.push({ model: name, setting, threads, start: () => Side.start(peer.program, args, parameters(name)), splitsAt: Infinity, fills: name.startsWith('dense') });
     }
