@@ -10,7 +10,7 @@ import * as messages from '../messages';
 import type { FileRecord, Segment } from '../root-index';
 import { compileGlobs } from '../workspace/filter';
 import { focusOn, memorySegments, readShares, withoutSegments, type Accepts, type MemorySegment, type RankedSegment } from './focus';
-import { answerNames, componentsOf, markAnswer, questionIdentifiers, questionPaths } from './identifiers';
+import { answerNames, componentsOf, markAnswer, questionIdentifiers, questionPaths, type FileName } from './identifiers';
 import { missingSentence } from './missing';
 import { chatTurn, readTurn } from './prompt';
 import { quoting } from './quotation';
@@ -39,6 +39,8 @@ const candidateSegments = 32;
 const leastShare = 0.01;
 /** So many of the best segments are sources at most. */
 const mostSources = 64;
+/** So many of the files that an answer names are looked into for whether they have the lines that it names. */
+const mostCountedFiles = 32;
 /** What is left of the workspace is read before the answer if it takes no longer than this. */
 const smallRestSeconds = 8;
 
@@ -66,9 +68,11 @@ class Answer {
   private text = '';
   private nTokens = 0;
   private decodeSeconds = 0;
-  /** What is known of the places so far: it stays when the answer is broken off. */
+  /** Addresses of the segments that this answer may read. */
+  private held: readonly string[] = [];
   /** Segments of candidates, kept while this answer needs them: files may be over the budget, or become so. */
   private readonly borrowed = new Map<FileRecord, readonly Segment[]>();
+  /** What is known of the places so far: it stays when the answer is broken off. */
   private about: About = { sources: [], uncertain: false, missing: [] };
 
   constructor(
@@ -81,9 +85,6 @@ class Answer {
     this.accepts = ({ root, path }) =>
       (params.roots === undefined || params.roots.includes(root)) && (inScope === undefined || inScope(path) !== undefined);
   }
-
-  /** Addresses of the segments that this answer may read. */
-  private held: readonly string[] = [];
 
   async run(): Promise<messages.AskResult> {
     const { question } = this.params;
@@ -421,16 +422,18 @@ class Answer {
   /** What can be checked of the answer: its names against the workspace, its paths against the sources. */
   private async marked(sources: readonly messages.Source[]): Promise<{ answer: string; marks: readonly messages.AnswerMark[] }> {
     const { search } = this.session;
-    const { words } = answerNames(this.text);
+    const { words, paths } = answerNames(this.text);
     const { found, complete } = await search.occurring(words, { accepts: this.accepts, first: sources });
     const asked = questionIdentifiers(this.params.question).flatMap(componentsOf).at(-1);
     const { places } = asked === undefined ? { places: [] } : await search.findWord(asked, { accepts: this.accepts, limit: 200 });
+    const lines = await this.lineCounts(paths.flatMap((mention) => search.resolvePath(mention)));
     return markAnswer(this.text, {
       // Where a file could not be searched, an absent word is only probably absent.
       occurs: (word) => !complete || found.has(word),
       resolve: (mention) => search.resolvePath(mention),
       sources,
       asked: questionPaths(this.params.question),
+      lines: ({ root, path }) => lines.get(`${root}\0${path}`),
       lineOf: ({ root, path }) => {
         const inFile = places.filter((place) => place.root === root && place.path === path);
         const source = sources.find((candidate) => candidate.root === root && candidate.path === path);
@@ -438,6 +441,16 @@ class Answer {
         return (near ?? inFile[0])?.line;
       },
     });
+  }
+
+  /** Of files that the answer names, where they can be read. */
+  private async lineCounts(files: readonly FileName[]): Promise<Map<string, number>> {
+    const counts = new Map<string, number>();
+    for (const file of files.slice(0, mostCountedFiles)) {
+      const text = await this.session.search.text(file);
+      if (text !== undefined) counts.set(`${file.root}\0${file.path}`, text.split('\n').length);
+    }
+    return counts;
   }
 
   private async result(
