@@ -127,9 +127,9 @@ class ThreadCutter implements Cutter {
     for (const { request } of this.pending.values()) this.worker?.postMessage(request);
   }
 
-  /** An idle thread does not keep the process alive. */
+  /** An idle thread does not keep the process alive. One that is being ended does, until it has: a late reply changes nothing. */
   private release(): void {
-    if (this.pending.size === 0) this.worker?.unref();
+    if (this.pending.size === 0 && !this.closed) this.worker?.unref();
   }
 
   private rejectAll(error: EngineError): void {
