@@ -14,7 +14,6 @@ namespace sala {
 namespace {
 
 constexpr char kManifestMagic[9] = "SALAMAN\n", kWalMagic[9] = "SALAWAL\n", kSegmentFileMagic[9] = "SALASEGF";
-constexpr size_t kPrefixBytes = 16;
 constexpr size_t kWalRecordHeaderBytes = 16;
 // Above the numbers and offsets that any disk holds, and far from overflow.
 constexpr uint64_t kMost = uint64_t(1) << 55;
