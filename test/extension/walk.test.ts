@@ -170,7 +170,8 @@ test('stops when told, and leaves the event loop to others', async (t) => {
   const aborted = walk({ root, signal: controller.signal, onProgress: () => controller.abort(new Error('enough')) });
   await assert.rejects(aborted, /enough/);
 
-  // Counted, not timed: how long a turn takes depends on who else uses the machine.
+  // Counted, not timed: how long a turn takes depends on who else uses the machine. At most 8 folders with 32 entries each may be
+  // answered between two turns; a walk that kept the event loop would leave it a turn or two.
   let turns = 0;
   let walking = true;
   const turning = (async () => {
@@ -183,7 +184,7 @@ test('stops when told, and leaves the event loop to others', async (t) => {
   walking = false;
   await turning;
   assert.equal(found.files.length, 6000);
-  assert.ok(turns > 6000 / 32, `${turns} turns of the event loop`);
+  assert.ok(turns >= 6000 / (8 * 32), `${turns} turns of the event loop`);
 });
 
 test('bytes of files that grow, shrink or become pipes', async (t) => {
