@@ -14,6 +14,7 @@
 #include <random>
 #include <thread>
 
+#include "test/native/code_of.h"
 #include "test/native/engine_calls.h"
 
 using namespace sala;
@@ -68,15 +69,6 @@ std::vector<SegmentInput> random_segments(int n, uint32_t seed) {
 std::string file_bytes(const std::string& folder, const SegmentKey& key) {
   std::ifstream file(segment_path(folder, key), std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
-}
-
-ErrorCode code_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const EngineError& error) {
-    return error.code();
-  }
-  return ErrorCode::internal;
 }
 
 }  // namespace
