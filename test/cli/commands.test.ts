@@ -48,11 +48,8 @@ function start(args: readonly string[], options: { input?: string; cwd?: string 
 const run = (...args: string[]): Promise<Ended> => start(args).ended;
 const runEngine = (...args: string[]): Promise<Ended> => start([...args, '--model', fake.model, '--store', fake.store]).ended;
 
-test('usage text is quick', async () => {
-  await run('--help');
-  const began = performance.now();
+test('usage text', async () => {
   const { code, stdout } = await run('--help');
-  assert.ok(performance.now() - began < 1000, 'ten times what it takes on an idle machine');
   assert.equal(code, 0);
   assert.match(stdout, /Examples:[^]*Exit codes: 0 done, 1 failed, 2 wrong usage/);
 });

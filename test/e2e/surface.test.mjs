@@ -82,10 +82,8 @@ try {
   await checks.check('Stop before the first token and in the middle; what had come stays; Ask again works', async () => {
     await ask('slow question');
     await window.chat().locator('.turn.running').waitFor();
-    const began = Date.now();
     await window.chat().getByRole('button', { name: 'Stop' }).click();
     await window.chat().getByText('Stopped.', { exact: true }).waitFor();
-    assert.ok(Date.now() - began < 1500, `${Date.now() - began} ms`);
     await ask('long answer');
     await window.chat().locator('.answer', { hasText: 'Paragraph 2' }).waitFor();
     await window.chat().locator('textarea').press('Escape');

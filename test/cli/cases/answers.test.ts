@@ -115,7 +115,7 @@ describe('a huge tree', { concurrency: 1 }, () => {
       for (let i = 0; i < 30; i++) writeFileSync(c.path(`blob/${i}.bin`), Buffer.concat([block, block]));
       const began = performance.now();
       const answer = await c.ask('Where is HAYSTACK_PROBE defined?', '--wait', '15');
-      assert.ok(performance.now() - began < 45_000, `${performance.now() - began} ms`);
+      assert.ok(performance.now() - began < 120_000, `${performance.now() - began} ms`);
       assert.equal(answer.sources[0]?.path, 'needle/target.ts', JSON.stringify(answer.sources.slice(0, 3)));
       assert.ok(answer.coverage.total_files > 20_000 && answer.coverage.files < 20_000 && answer.coverage.estimated);
     }));

@@ -91,7 +91,7 @@ describe('what is in a workspace', { concurrency: 3 }, () => {
       const began = performance.now();
       await c.ingest();
       const coverage = await c.coverage();
-      assert.ok(performance.now() - began < 20_000, `took ${performance.now() - began} ms`);
+      assert.ok(performance.now() - began < 60_000, `took ${performance.now() - began} ms`);
       assert.deepEqual(statesOf(coverage), {
         'a.ts': 'in',
         'empty.ts': 'in',
@@ -174,7 +174,7 @@ describe('what is in a workspace', { concurrency: 3 }, () => {
       }
       const began = performance.now();
       const coverage = await c.coverage();
-      assert.ok(performance.now() - began < 10_000);
+      assert.ok(performance.now() - began < 60_000);
       assert.deepEqual(statesOf(coverage), {
         'root/base1/root': 'special',
         'root/base2/root': 'special',

@@ -69,7 +69,7 @@ describe('a damaged model folder', { concurrency: 3 }, () => {
         damage(dir);
         const began = performance.now();
         const failure = failureOf(await c.start(['ask', '--json', 'hi', '--model', dir]).ended);
-        assert.ok(performance.now() - began < 10_000, `took ${performance.now() - began} ms`);
+        assert.ok(performance.now() - began < 60_000, `took ${performance.now() - began} ms`);
         assert.ok(['model_not_found', 'model_invalid', 'unsupported', 'out_of_memory'].includes(failure.code), `${failure.code}: ${failure.message}`);
         assert.match(failure.message, expected);
         const doctor = await c.start(['doctor', '--json', '--model', dir]).ended;
