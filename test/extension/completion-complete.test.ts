@@ -71,33 +71,32 @@ class FakeNative {
     return what;
   }
 
-  private job<T>(ms: number, work: () => T, broken: () => void): Job<T> {
+  /** Ends with what `work` returns once it is `ready`, unless it was cancelled before. */
+  private job<T>(ready: Promise<unknown>, work: () => T, broken: () => void): Job<T> {
     this.atWork++;
     this.mostAtWork = Math.max(this.mostAtWork, this.atWork);
-    let settle: () => void = () => {};
-    let timer: NodeJS.Timeout;
-    let over = false;
+    let cancel: () => void = () => {};
     const done = new Promise<T>((resolve, reject) => {
+      let over = false;
       const end = (how: () => void): void => {
         if (over) return;
         over = true;
-        clearTimeout(timer);
         this.atWork--;
         how();
       };
-      timer = setTimeout(() => end(() => {
+      void ready.then(() => end(() => {
         try {
           resolve(work());
         } catch (error) {
           reject(error);
         }
-      }), ms);
-      settle = () => end(() => {
+      }));
+      cancel = () => end(() => {
         broken();
         reject(Object.assign(new Error('cancelled'), { code: 'cancelled' }));
       });
     });
-    return { done, cancel: () => settle() };
+    return { done, cancel };
   }
 
   read(input: ReadInput): Job<Float32Array> {
@@ -105,7 +104,7 @@ class FakeNative {
     this.reads.push(input);
     // The higher the handle, the larger the share.
     const shares = (): Float32Array => Float32Array.from(input.segments, (handle) => this.held(handle) / 1000);
-    return this.job(this.prefillMs, shares, () => {});
+    return this.job(delay(this.prefillMs), shares, () => {});
   }
 
   private held(handle: number): number {
@@ -136,7 +135,7 @@ class FakeNative {
     tail.busy = true;
     this.prefilled.push({ tokens: tokens.length, priority });
     return this.job(
-      this.prefillMs,
+      delay(this.prefillMs),
       () => {
         tail.busy = false;
         if (this.tails.size > this.mostTails) throw new EngineError('out_of_memory', 'no room');
@@ -163,17 +162,17 @@ class FakeNative {
     tail.busy = true;
     this.prompts.push(tokenizer.decode(tail.tokens));
     const ids = [...tokenizer.encodeText(this.says), stopIds[0]!].slice(0, maxTokens);
+    const done = { ids: Int32Array.from(ids), logits: new Float32Array(), stop: ids.length === maxTokens ? ('max_tokens' as const) : ('stop_id' as const), proposed: 0, accepted: 0, seconds: 0.005 };
     let cancelled = false;
-    const job = this.job(
-      5,
-      () => ({ ids: Int32Array.from(ids), logits: new Float32Array(), stop: ids.length === maxTokens ? ('max_tokens' as const) : ('stop_id' as const), proposed: 0, accepted: 0, seconds: 0.005 }),
-      () => {
-        cancelled = true;
-        tail.failed = true;
-      },
-    );
+    let allSaid: () => void = () => {};
+    const saying = new Promise<void>((resolve) => (allSaid = resolve));
+    const job = this.job(saying, () => done, () => {
+      cancelled = true;
+      tail.failed = true;
+    });
     const say = (i: number): void => {
-      if (cancelled || i === ids.length) return;
+      if (cancelled) return;
+      if (i === ids.length) return allSaid();
       onToken?.(ids[i]!);
       this.log.push(`token ${i}`);
       setImmediate(() => say(i + 1));
