@@ -295,6 +295,13 @@ void AppendFile::sync() {
   if (::fsync(fd_) != 0) fail_write(path_, "flush", errno);
 }
 
+void AppendFile::reserve(uint64_t n_bytes) noexcept {
+#ifdef __linux__
+  // What comes of it is seen by who writes there.
+  [[maybe_unused]] const int ignored = ::fallocate(fd_, FALLOC_FL_KEEP_SIZE, static_cast<off_t>(size_), static_cast<off_t>(n_bytes));
+#endif
+}
+
 void sync_folder(const std::string& path) {
   FileDescriptor folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (folder.get() < 0 || ::fsync(folder.get()) != 0) fail_write(path, "flush the folder", errno);

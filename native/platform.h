@@ -110,6 +110,8 @@ class AppendFile {
   void append(const std::vector<Bytes>& parts);
   void truncate(uint64_t size);
   void sync();
+  // Takes room on the disk for that many more bytes, where the file system can and has it. The size stays.
+  void reserve(uint64_t n_bytes) noexcept;
 
  private:
   std::string path_;

@@ -11,6 +11,7 @@ class SystemWritableFile : public WritableFile {
   void append(const std::vector<Bytes>& parts) override { file_.append(parts); }
   void truncate(uint64_t size) override { file_.truncate(size); }
   void sync() override { file_.sync(); }
+  void reserve(uint64_t n_bytes) noexcept override { file_.reserve(n_bytes); }
 
  private:
   AppendFile file_;

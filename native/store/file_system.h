@@ -31,6 +31,8 @@ class WritableFile {
   virtual void append(const std::vector<Bytes>& parts) = 0;
   virtual void truncate(uint64_t size) = 0;
   virtual void sync() = 0;
+  // Room for that many more bytes is taken now, where that is possible: what is appended within them finds the disk full no more.
+  virtual void reserve(uint64_t n_bytes) noexcept = 0;
 };
 
 class ReadableFile {

@@ -3,6 +3,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include <chrono>
+#include <thread>
 
 namespace sala {
 
@@ -53,7 +55,8 @@ Store::~Store() = default;
 void Store::open(const std::string& identity) {
   try {
     files_.make_folder(folder_);
-    lock_ = files_.lock(path("LOCK"));
+    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(options_.lock_wait_ms);
+    while (!(lock_ = files_.lock(path("LOCK"))) && std::chrono::steady_clock::now() < until) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   } catch (const EngineError& error) {
     if (!files_.size(path(kCurrent))) throw;
     read_only_ = error.what();  // one that nobody can write is read
@@ -143,6 +146,7 @@ void Store::load_wal() {
       wal->truncate(sound);
       wal->sync();
     }
+    wal->reserve(log_room());
     wal_ = std::move(wal);
     wal_bytes_ = sound;
   } catch (const EngineError& error) {
@@ -329,7 +333,7 @@ uint64_t Store::used_bytes() const {
 
 // What will be written without being asked for: the log of what is pending, the next MANIFEST, reading keys of files to be sealed.
 uint64_t Store::reserved_bytes() const {
-  uint64_t bytes = pending_bytes_ + record_bytes_ + kSegmentEntryBytes * state_.segments.size() + 64 * segment_files_.size() + 1024;
+  uint64_t bytes = std::max(pending_bytes_, log_room()) + record_bytes_ + kSegmentEntryBytes * state_.segments.size() + 64 * segment_files_.size() + 1024;
   for (const auto& [number, file] : segment_files_) {
     if (!file->sealed) bytes += file->live_keys_bytes + kKeysBorder;
   }
@@ -702,6 +706,7 @@ void Store::write_log(Commit& commit) {
     wal_.reset();
     throw;
   }
+  wal_->reserve(log_room());
   std::lock_guard lock(mutex_);
   wal_bytes_ = wal_->size();
 }
@@ -743,6 +748,7 @@ void Store::write_checkpoint(Commit& commit) {
     throw;
   }
   wal_ = std::move(log);
+  wal_->reserve(log_room());
   if (manifest_ != 0) obsolete_.push_back(manifest_name(manifest_));
   if (commit.old_wal != 0) obsolete_.push_back(wal_name(commit.old_wal));
   {
@@ -885,18 +891,20 @@ uint64_t Store::compact_now(uint64_t max_bytes, double live_share) {
     }
     file = mostly_dead(live_share);
   }
-  uint64_t copied = 0;
-  if (!file) {
-    commit_now(false);
-    return copied;
-  }
+  const uint64_t copied = file ? copy_out_of(*file, max_bytes) : 0;
+  commit_now(false);
+  return copied;
+}
+
+uint64_t Store::copy_out_of(File& file, uint64_t max_bytes) {
   std::vector<std::pair<uint64_t, SegmentKey>> live;
   {
     std::lock_guard lock(mutex_);
     for (const auto& [key, segment] : state_.segments) {
-      if (segment.file == file->number) live.push_back({segment.offset, key});
+      if (segment.file == file.number) live.push_back({segment.offset, key});
     }
   }
+  uint64_t copied = 0;
   std::sort(live.begin(), live.end());
   for (const auto& [offset, key] : live) {
     if (copied >= max_bytes) break;
@@ -929,8 +937,33 @@ uint64_t Store::compact_now(uint64_t max_bytes, double live_share) {
       throw;
     }
   }
-  commit_now(false);
   return copied;
+}
+
+// Records lie on borders without gaps, so what a file should be long tells.
+bool Store::has_dead(const File& file) const {
+  const uint64_t records = kSegmentFileHeaderBytes + file.live_bytes;
+  return file.suspect || file.bytes != (file.sealed ? up_to(kKeysBorder, records) + file.live_keys_bytes : records);
+}
+
+void Store::purge() {
+  std::lock_guard committing(commit_mutex_);
+  require_writable();
+  std::vector<FilePtr> files;
+  {
+    std::lock_guard appending(append_mutex_);
+    std::lock_guard lock(mutex_);
+    for (const auto& [number, file] : segment_files_) {
+      if (!has_dead(*file)) continue;
+      if (number == growing_) growing_ = 0;
+      files.push_back(file);
+    }
+  }
+  for (const FilePtr& file : files) {
+    // Where there is no room for a copy, the rest of the file stays.
+    while (copy_out_of(*file, segment_file_bytes()) > 0) commit_now(false);
+  }
+  commit_now(true);
 }
 
 bool Store::compact(uint64_t max_bytes) {

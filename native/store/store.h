@@ -28,6 +28,7 @@ struct StoreOptions {
   uint64_t max_bytes = uint64_t(10) << 30;        // of all files together, kept at every moment
   uint64_t segment_file_bytes = uint64_t(64) << 20;  // a file as large is sealed
   uint64_t checkpoint_bytes = uint64_t(4) << 20;  // a log that is as large, and as large as the MANIFEST, ends
+  int lock_wait_ms = 0;  // for a process that has the store and is about to end
 };
 
 struct SegmentInfo {
@@ -96,6 +97,9 @@ class Store {
   void checkpoint();
   // Copies up to about `max_bytes` of what lives out of mostly dead files, and commits. True while there is more to do.
   bool compact(uint64_t max_bytes);
+  // After it nothing of what was removed is on the disk any more: what lives is copied out of every file with something dead in it,
+  // and the log begins anew. Throws as commit() does.
+  void purge();
   // What has to fit so that a segment can be added.
   uint64_t needed_bytes(const SegmentLayout& layout) const;
   // Evicts segments that nobody has acquired, those written first first, until `n_bytes` more fit under the cap. False: they do not.
@@ -162,9 +166,12 @@ class Store {
   uint64_t copy_reserve() const { return segment_file_bytes(); }
   uint64_t segment_file_bytes() const { return std::min(options_.segment_file_bytes, options_.max_bytes / 16); }
   bool fits(uint64_t n_bytes) const { return used_bytes() + reserved_bytes() + n_bytes + copy_reserve() <= options_.max_bytes; }
+  // Of the disk's room, taken in advance: so that what was added before the disk was full can be committed.
+  uint64_t log_room() const { return std::min(uint64_t(64) << 10, options_.max_bytes / 256); }
   uint64_t keys_bytes(const SegmentLayout& layout) const { return options_.reading ? reading_keys_bytes(layout, *options_.reading) : 0; }
   double live_share_of(const File& file) const;
   FilePtr mostly_dead(double live_share) const;
+  bool has_dead(const File& file) const;
 
   void require_writable() const;
   // With append_mutex_ held. `segment` has all but its place, which is added.
@@ -178,6 +185,7 @@ class Store {
   void seal_full_files();
   void seal(File& file);
   uint64_t compact_now(uint64_t max_bytes, double live_share);
+  uint64_t copy_out_of(File& file, uint64_t max_bytes);
   uint64_t evict(uint64_t n_bytes);
   void verify_logs(Verification& found, bool& renew);
   void verify_file(const FilePtr& file, Verification& found);

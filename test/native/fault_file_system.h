@@ -32,7 +32,7 @@ class FaultFileSystem : public FileSystem {
     fail_until_ = fail_from_ + count;
     fail_code_ = code;
   }
-  // Bytes that all files together may have; more is store_full.
+  // Bytes that all files together may have, what they reserved among them; more is store_full.
   void set_capacity(uint64_t bytes) { capacity_ = bytes; }
   uint64_t used_bytes() const {
     uint64_t bytes = 0;
@@ -143,6 +143,8 @@ class FaultFileSystem : public FileSystem {
   };
   struct Inode {
     std::string now, durable;
+    uint64_t reserved_end = 0;
+    uint64_t taken_bytes() const { return std::max<uint64_t>(now.size(), reserved_end); }
     std::vector<Write> unflushed;
     std::weak_ptr<Aligned<uint8_t>> mapped;  // of `now`
   };
@@ -163,16 +165,23 @@ class FaultFileSystem : public FileSystem {
       std::lock_guard lock(files_.mutex_);
       const auto write_some = [&] { write(bytes.substr(0, bytes.empty() ? 0 : files_.random_() % bytes.size())); };
       files_.begin(write_some);
-      const uint64_t used = files_.used_bytes();
-      if (used + bytes.size() > files_.capacity_) {
-        write(bytes.substr(0, files_.capacity_ > used ? files_.capacity_ - used : 0));
+      const uint64_t others = files_.taken_bytes() - inode_->taken_bytes();
+      const uint64_t most = std::max(files_.capacity_ > others ? files_.capacity_ - others : 0, inode_->taken_bytes());
+      if (inode_->now.size() + bytes.size() > most) {
+        write(bytes.substr(0, most > inode_->now.size() ? most - inode_->now.size() : 0));
         fail(ErrorCode::store_full, "no space left");
       }
       write(std::move(bytes));
     }
+    void reserve(uint64_t n_bytes) noexcept override {
+      std::lock_guard lock(files_.mutex_);
+      const uint64_t end = inode_->now.size() + n_bytes, taken = inode_->taken_bytes();
+      if (end > taken && files_.taken_bytes() + (end - taken) <= files_.capacity_) inode_->reserved_end = end;
+    }
     void truncate(uint64_t size) override {
       std::lock_guard lock(files_.mutex_);
       if (size == inode_->now.size()) return;
+      inode_->reserved_end = 0;
       files_.begin([] {});
       inode_->unflushed.push_back({size, "", true});
       inode_->now.resize(size);
@@ -227,6 +236,11 @@ class FaultFileSystem : public FileSystem {
     InodePtr inode_;
   };
 
+  uint64_t taken_bytes() const {
+    uint64_t bytes = 0;
+    for (const auto& [path, inode] : names_) bytes += inode->taken_bytes();
+    return bytes;
+  }
   bool chance(double p) { return std::uniform_real_distribution<>(0, 1)(random_) < p; }
 
   // Counts; where this one is to fail or to be the last, does what it does of it.

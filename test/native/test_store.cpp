@@ -158,6 +158,7 @@ TEST_CASE("store: any history of calls equals a map's") {
           const auto at = model.tables[size_t(table)].find(key);
           CHECK(store->get(table, key) == (at == model.tables[size_t(table)].end() ? std::nullopt : std::optional(at->second)));
           if (random() % 4 == 0) store->compact(random() % 20000);
+          if (random() % 40 == 0) store->purge();
           break;
         }
         case 9:
@@ -440,6 +441,81 @@ TEST_CASE("store: a mapping outlives compaction and removal of its file; dead by
   size_t n_files = 0;
   for (const auto& entry : std::filesystem::directory_iterator(folder / "s")) n_files += entry.path().extension() == ".kv";
   CHECK(n_files == store.statistics().n_files);
+}
+
+TEST_CASE("store: after a purge no byte of what was removed is on the disk") {
+  const uint32_t seed = seed_of("store purge");
+  std::mt19937 random(seed);
+  for (int round = 0; round < 60; ++round) {
+    CAPTURE(seed);
+    CAPTURE(round);
+    FaultFileSystem files(random());
+    Store store(files, kFolder, kIdentity, small_options());
+    StoreModel model = fill(store);
+    for (int id = 0; id < 24; ++id) {
+      if (random() % 4 != 0) continue;
+      store.remove({key_of(id)});
+      model.segments.erase(id);
+      store.erase(StoreTable::files, "file " + std::to_string(id));
+      model.tables[0].erase("file " + std::to_string(id));
+    }
+    store.purge();
+    REQUIRE(contents_of(store, 24) == model);
+    std::string disk;
+    for (const auto& [path, bytes] : files.contents()) disk += bytes;
+    for (int id = 0; id < 24; ++id) {
+      const auto& image = segment_of(id).image;
+      const bool is_there = disk.find(std::string_view(reinterpret_cast<const char*>(image.data()), image.size())) != std::string::npos;
+      REQUIRE(is_there == bool(model.segments.count(id)));
+    }
+    // Nothing is copied where nothing is dead.
+    const int64_t n_operations = files.n_operations();
+    store.purge();
+    REQUIRE(files.n_operations() < n_operations + 16);
+    require_sound(store);
+  }
+}
+
+TEST_CASE("store: what was added until the disk was full can still be committed") {
+  for (uint64_t capacity = 20 << 10; capacity < (200 << 10); capacity += 1777) {
+    CAPTURE(capacity);
+    FaultFileSystem files{uint32_t(capacity)};
+    StoreModel model;
+    {
+      StoreOptions options = small_options();
+      options.checkpoint_bytes = 1 << 20;  // a MANIFEST would need room of its own
+      Store store(files, kFolder, kIdentity, options);
+      store.commit();  // the log is there from now on
+      files.set_capacity(capacity);
+      for (int id = 0; id < 400; ++id) {
+        try {
+          add_segment(store, id);
+          model.segments.insert(id);
+        } catch (const EngineError& error) {
+          REQUIRE(error.code() == ErrorCode::store_full);
+          break;
+        }
+      }
+      store.commit();
+    }
+    files.crash();
+    Store store(files, kFolder, kIdentity, small_options());
+    REQUIRE(contents_of(store, 400) == model);
+  }
+}
+
+TEST_CASE("store: a process that is about to end is waited for") {
+  FaultFileSystem files(5);
+  StoreOptions options = small_options();
+  auto held = files.lock("LOCK");
+  CHECK(code_of([&] { Store(files, kFolder, kIdentity, options); }) == ErrorCode::store_unwritable);
+  options.lock_wait_ms = 60'000;
+  std::thread ends([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    held.reset();
+  });
+  CHECK_NOTHROW(Store(files, kFolder, kIdentity, options));
+  ends.join();
 }
 
 TEST_CASE("store: threads that add, read, commit and compact at once") {

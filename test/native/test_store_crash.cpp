@@ -89,7 +89,8 @@ class Workload {
         committed_ = current_;
         break;
       case 13:
-        store_->compact(random_() % 8000);
+        if (random_() % 3 == 0) store_->purge();
+        else store_->compact(random_() % 8000);
         committed_ = current_;
         break;
       case 14:
