@@ -67,7 +67,7 @@ async function types() {
 
 /** Every *.test.ts under Node's runner: modules by themselves, and the command line on small models. */
 async function unit() {
-  return underNode('unit', ['test/extension', 'test/cli', 'test/webview']);
+  return underNode('unit', ['test/extension', 'test/cli', 'test/webview', 'test/reliability']);
 }
 
 /** Questions over a fully read repository, answered by the embedded model: minutes. */

@@ -230,7 +230,7 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
     if (this.scanning > 0 || this.active > 0) return false;
     for (const root of this.roots) {
       if (!root.scanned || root.needsAdmission) return false;
-      for (const record of root.records.values()) if (root.needsCut(record) || record.next) return false;
+      for (const record of root.records.values()) if (root.needsCut(record) || record.preparing || record.next) return false;
     }
     return true;
   }

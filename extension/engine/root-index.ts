@@ -47,6 +47,10 @@ export interface FileRecord {
   next?: FileVersion;
   /** It changed since `current` was read, and was not cut again. */
   changed: boolean;
+  /** Being read and cut: another object, or none, once it changed meanwhile. */
+  preparing?: object;
+  /** Read so soon after it was written that another write may have left the same stamp. */
+  young?: boolean;
   overBudget: boolean;
   /** Of these bytes, once they were cut; estimated before that. */
   tokens?: number;
@@ -158,10 +162,10 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     for (const file of [...this.unreadable.keys()]) if (within(file) && this.unreadable.delete(file)) gone.push({ root: this.dir, path: file });
     for (const entry of found.unreadable) this.unreadable.set(entry.path, entry);
     for (const file of found.files) {
-      const known = this.records.has(file.path);
+      const known = this.records.get(file.path)?.info;
       if (!this.see(file)) continue;
       const record = this.records.get(file.path) as FileRecord;
-      if (known && this.volatile.note(file.path, now)) this.setAside(record);
+      if (known && !sameStamp(known, file) && this.volatile.note(file.path, now)) this.setAside(record);
       changed.push(this.searchFile(record));
     }
     this.folders = [...this.folders.filter((folder) => !within(folder)), ...found.folders];
@@ -189,12 +193,20 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     const records = [...this.records.values()].filter((record) => record.current).slice(0, limit);
     const changed: string[] = [];
     await Promise.all(
-      records.map(async ({ path: file, info }) => {
+      records.map(async (record) => {
+        const { path: file, info } = record;
         const now = await stat(path.join(this.dir, file));
-        if (!now || !sameStamp(now, info)) changed.push(file);
+        if (!now || !sameStamp(now, info) || (record.young && !(await this.isAsRead(record)))) changed.push(file);
       }),
     );
     return changed;
+  }
+
+  /** By its bytes; false only where they have to be cut again. */
+  private async isAsRead(record: FileRecord): Promise<boolean> {
+    const { current, info } = record;
+    const bytes = await this.read(record, this.shadows.get(record.path), () => record.current === current && record.info === info);
+    return !bytes || this.parts.hash.fileKey(bytes, record.path, cutterVersion) === current?.fileKey;
   }
 
   /** Finds out which of the files that wait cannot be read; at most `limit` are looked at. */
@@ -218,7 +230,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
       return true;
     }
     // Whether a file can be read now, neither size nor time tells.
-    const same = sameStamp(record.info, file) && record.error === undefined;
+    const same = sameStamp(record.info, file) && record.error === undefined && !record.young;
     record.info = file;
     if (same) return false;
     this.outdate(record);
@@ -227,6 +239,8 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
 
   private outdate(record: FileRecord): void {
     record.changed = true;
+    delete record.preparing;
+    delete record.young;
     delete record.tokens;
     delete record.verdict;
     delete record.error;
@@ -239,7 +253,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     this.manifest.delete(record.path);
   }
 
-  /** Text of an unsaved document, or null where it is the file's again. */
+  /** Text of an unsaved document, or null where it is the file's again; kept while there is no such file. */
   shadow(file: string, text: string | null): boolean {
     const record = this.records.get(file);
     if (text === null ? !this.shadows.delete(file) : this.shadows.get(file) === text) return false;
@@ -325,7 +339,8 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
   // ---- versions ---------------------------------------------------------------------------------------------------------------
 
   needsCut(record: FileRecord): boolean {
-    if (this.unavailable !== undefined || record.overBudget || record.verdict || record.error !== undefined || record.next) return false;
+    if (this.unavailable !== undefined || record.overBudget || record.verdict || record.error !== undefined) return false;
+    if (record.next || record.preparing) return false;
     return !record.current || record.changed;
   }
 
@@ -341,34 +356,44 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
    */
   async prepare(record: FileRecord): Promise<void> {
     if (!this.needsCut(record)) return;
-    record.changed = false;
+    const attempt = {};
+    record.preparing = attempt;
+    try {
+      await this.readAndCut(record, () => record.preparing === attempt);
+    } finally {
+      if (record.preparing === attempt) delete record.preparing;
+    }
+  }
+
+  /** Whoever saw the file change, or go, has it cut again: what is known of it here is old then (`isStill` says so). */
+  private async readAndCut(record: FileRecord, isStill: () => boolean): Promise<void> {
     const { info } = record;
     const shadow = this.shadows.get(record.path);
     const known = shadow === undefined ? this.manifest.keyOf(record.path, info) : undefined;
     const knownSegments = known === undefined ? undefined : this.manifest.segmentsOf(known);
-    if (known !== undefined && knownSegments) {
-      await this.take(record, { fileKey: known, stamp: info, segments: knownSegments }, info);
-      if (record.next === undefined || this.missing(record).length === 0) return;
-      // The store lacks some: their tokens are needed after all.
-      this.dropNext(record);
-    }
-    const bytes = await this.read(record, shadow);
+    if (known !== undefined && knownSegments && (await this.takeKnown(record, { fileKey: known, stamp: info, segments: knownSegments }))) return;
+    const bytes = await this.read(record, shadow, isStill);
     if (!bytes) return;
     const fileKey = this.parts.hash.fileKey(bytes, record.path, cutterVersion);
     if (record.current?.fileKey === fileKey) {
+      record.changed = false;
       this.remember(record, info, fileKey, record.current.segments);
       return;
     }
-    let segments: readonly Segment[] | undefined = this.manifest.segmentsOf(fileKey);
-    if (segments && shadow === undefined) {
-      await this.take(record, { fileKey, stamp: info, segments }, info);
-      if (record.next === undefined || this.missing(record).length === 0) return;
-      this.dropNext(record);
-    }
-    segments = await this.cut(record, bytes);
-    // It changed, or went, while it was cut: whoever saw that has it cut again.
-    if (!sameStamp(record.info, info) || record.changed || this.records.get(record.path) !== record) return;
-    await this.take(record, { fileKey, stamp: info, segments }, info);
+    const same = this.manifest.segmentsOf(fileKey);
+    if (same && shadow === undefined && (await this.takeKnown(record, { fileKey, stamp: info, segments: same }))) return;
+    if (!isStill()) return;
+    const segments = await this.cut(record, bytes);
+    if (isStill()) await this.take(record, { fileKey, stamp: info, segments }, info);
+  }
+
+  /** True unless the store lacks some of it, whose tokens are needed then after all. */
+  private async takeKnown(record: FileRecord, version: FileVersion): Promise<boolean> {
+    await this.take(record, version, record.info);
+    if (record.next !== version) return true;
+    this.dropNext(record);
+    record.changed = true;
+    return false;
   }
 
   /**
@@ -382,7 +407,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
       return known;
     }
     if (!record.overBudget) return undefined;
-    const bytes = await this.read(record, this.shadows.get(record.path));
+    const bytes = await this.read(record, this.shadows.get(record.path), () => this.records.get(record.path) === record);
     if (!bytes) return undefined;
     const segments = await this.cut(record, bytes);
     const keys = segments.map(({ key }) => key);
@@ -400,16 +425,18 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     this.parts.memory.release(segments.map(({ key }) => key));
   }
 
-  /** What may be read of a file, as text; undefined where nothing may: its record says why. */
-  private async read(record: FileRecord, shadow: string | undefined): Promise<Uint8Array | undefined> {
+  /** What may be read of a file, as text; undefined where nothing may (its record says why), or where it is none of ours any more. */
+  private async read(record: FileRecord, shadow: string | undefined, isStill: () => boolean): Promise<Uint8Array | undefined> {
     const { info } = record;
     let bytes: Uint8Array;
     try {
       bytes = shadow === undefined ? await readBytes(path.join(this.dir, record.path), info.bytes, maxBytesOf(record.path)) : Buffer.from(shadow);
     } catch (error) {
-      await this.failed(record, error);
+      if (isStill()) await this.failed(record, error);
       return undefined;
     }
+    if (!isStill()) return undefined;
+    record.young = shadow === undefined && isYoung(info);
     const classified = classifyContent(record.path, bytes);
     if (isVerdict(classified)) {
       this.exclude(record, info, classified);
@@ -457,6 +484,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
   private async take(record: FileRecord, version: FileVersion, info: WalkedFile): Promise<void> {
     this.dropNext(record);
     record.next = version;
+    record.changed = false;
     const tokens = version.segments.reduce((sum, { nTokens }) => sum + nTokens, 0);
     this.sizesChanged ||= record.tokens !== tokens && this.tokenBudget !== Infinity;
     record.tokens = tokens;
@@ -510,6 +538,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
 
   private clear(record: FileRecord): void {
     this.dropNext(record);
+    delete record.preparing;
     if (record.current) this.parts.memory.release(record.current.segments.map(({ key }) => key));
     delete record.current;
   }
@@ -650,7 +679,12 @@ function sameExclusion(a: ExcludedPath | undefined, b: ExcludedPath): boolean {
   return a !== undefined && a.rule === b.rule && a.detail === b.detail && a.bytes === b.bytes && a.mtimeMs === b.mtimeMs;
 }
 
-/** A file written just now may be written again within the clock's step and look the same: next time it is read again. */
-function trusted({ bytes, mtimeMs, ino }: Stamp): Stamp {
-  return { bytes, mtimeMs: Date.now() - mtimeMs > clockStepMs ? mtimeMs : 0, ino };
+/** A file written just now may be written again within the clock's step and look the same. */
+function isYoung({ mtimeMs }: Stamp): boolean {
+  return Math.abs(Date.now() - mtimeMs) < clockStepMs;
+}
+
+/** What is written down of a young file does not fit the next time, so that it is read again. */
+function trusted(stamp: Stamp): Stamp {
+  return { bytes: stamp.bytes, mtimeMs: isYoung(stamp) ? 0 : stamp.mtimeMs, ino: stamp.ino };
 }

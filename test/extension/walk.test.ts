@@ -160,6 +160,20 @@ test('a look at changed paths: files, folders, what is gone, what is excluded', 
   assert.deepEqual(found.folders, ['sub', 'sub/deep']);
 });
 
+test('a look at changed rules is one at all that they hold for', async (t) => {
+  const root = folder(t);
+  write(root, { 'sub/.gitignore': 'b.ts\n', 'sub/a.ts': '', 'sub/b.ts': '', 'sub/deep/b.ts': '', 'other/b.ts': '' });
+  const ruled = await look({ root }, ['sub/.gitignore']);
+  assert.deepEqual([ruled.looked, inPaths(ruled)], [['sub'], ['sub/.gitignore', 'sub/a.ts']]);
+  assert.deepEqual(excludedAs(ruled), { 'sub/b.ts': 'ignored', 'sub/deep/b.ts': 'ignored' });
+  rmSync(join(root, 'sub/.gitignore'));
+  assert.deepEqual(inPaths(await look({ root }, ['sub/.gitignore'])), ['sub/a.ts', 'sub/b.ts', 'sub/deep/b.ts']);
+  write(root, { 'sub/pyvenv.cfg': '' });
+  assert.deepEqual(excludedAs(await look({ root }, ['sub/pyvenv.cfg'])), { sub: 'ignored' });
+  assert.deepEqual((await look({ root }, ['sub/.git'])).looked, ['']);
+  assert.deepEqual((await look({ root }, ['.git/info/exclude'])).looked, ['']);
+});
+
 test('stops when told, and leaves the event loop to others', async (t) => {
   const root = folder(t);
   for (let i = 0; i < 6000; i++) {

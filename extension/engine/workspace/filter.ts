@@ -150,11 +150,18 @@ function firstMatch(files: readonly IgnoreFile[], path: string): Match | undefin
   return undefined;
 }
 
-/** Names of the files whose change may change what counts: the caller looks at the whole root again. */
-export function changesRules(path: string): boolean {
-  const name = path.slice(path.lastIndexOf('/') + 1);
-  return name === '.gitignore' || name === '.salaignore' || name === '.git';
+/**
+ * What a changed path may change beyond itself: the folder whose rules a file holds (an ignore file, a mark of what the folder is),
+ * '' where a repository begins or ends, which may make another place its second checkout. Else the path.
+ */
+export function reachOf(path: string): string {
+  const slash = path.lastIndexOf('/');
+  const name = path.slice(slash + 1);
+  if (name === '.git' || `/${path}`.endsWith('/.git/info/exclude')) return '';
+  return rulesFiles.has(name) ? path.slice(0, Math.max(slash, 0)) : path;
 }
+
+const rulesFiles = new Set(['.gitignore', '.salaignore', 'CACHEDIR.TAG', 'pyvenv.cfg']);
 
 // ---- what is never walked ------------------------------------------------------------------------------------------------------
 

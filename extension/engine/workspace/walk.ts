@@ -8,7 +8,7 @@ import { lstat, readlink, realpath } from 'node:fs/promises';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { ExclusionRule } from '../messages';
 import { classifyName, classOf, maxBytesOf, tooLarge, type FileClass, type Verdict } from './classify';
-import { Folder, isWithin, WorkspaceFilter, type FilterOptions } from './filter';
+import { Folder, isWithin, reachOf, WorkspaceFilter, type FilterOptions } from './filter';
 
 export interface WalkedFile {
   /** Within the root, with '/', as the file system gives it. */
@@ -70,11 +70,11 @@ export interface Look extends Walk {
 
 /**
  * Looks again at changed paths, given within the root: what `walk` would say of them and all below them. A path in an excluded
- * folder gives that folder's entry. Paths within others are looked at once.
+ * folder gives that folder's entry. Paths within others are looked at once, and where rules changed, all that they hold for.
  */
 export async function look(options: WalkOptions, paths: readonly string[]): Promise<Look> {
   const filter = await WorkspaceFilter.open(options);
-  const looked = outermost(paths);
+  const looked = outermost(paths.map(reachOf));
   if (looked.includes('')) return { ...(await walk(options)), looked, gone: [] };
   const walker = new Walker(filter, options);
   // Never walked itself: it holds what was found of each path.
