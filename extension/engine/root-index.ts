@@ -190,7 +190,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
 
   /** Files whose size or time differs from what was read, looked at now; at most `limit` are looked at. */
   async changedSince(limit: number, stat: (file: string) => Promise<Stamp | undefined>): Promise<string[]> {
-    const records = [...this.records.values()].filter((record) => record.current).slice(0, limit);
+    const records = [...this.records.values()].filter((record) => record.current || record.verdict).slice(0, limit);
     const changed: string[] = [];
     await Promise.all(
       records.map(async (record) => {
