@@ -10,7 +10,15 @@ namespace sala {
 // Tables that this build has and this CPU can run, best last; "reference" is always the first, "portable" the second.
 const std::vector<const Ops*>& backends();
 
-// The one named by KERNEL_BACKEND, else the best. Throws unsupported, naming those there are, if the name is unknown.
+// Tables that this build has and this CPU cannot run, and what it lacks.
+struct UnusableBackend {
+  const char* name;
+  const char* lacking;  // "AVX-VNNI"
+};
+const std::vector<UnusableBackend>& unusable_backends();
+
+// The one named by KERNEL_BACKEND, else the best. Throws unsupported, naming those there are, if the name is unknown or the CPU cannot run
+// it.
 const Ops& best_backend();
 
 }  // namespace sala

@@ -238,7 +238,7 @@ struct ReadMassArgs {
 
 // One table per backend; every entry is filled, so a caller never asks "does it exist?".
 struct Ops {
-  const char* name;    // "reference", "portable", "avx2", "neon"
+  const char* name;    // "reference", "portable", "avx2", "avx_vnni", "avx512_vnni", "neon", "neon_i8mm"
   const char* family;  // "reference", "cpu": equal bits are promised within a family
   void (*embed)(const EmbedArgs&, Stream&);
   void (*rms_norm)(const RmsNormArgs&, Stream&);

@@ -11,8 +11,9 @@ import { run } from './run.mjs';
 
 const version = '0.17.1';
 
-/** The processor that CMakeLists.txt wants for its NEON kernels, as Zig names it. */
+/** The processors that CMakeLists.txt wants for its NEON kernels, as Zig names them. */
 const neon = '-mcpu=generic+v8_2a+dotprod';
+const neonI8mm = `${neon}+i8mm`;
 
 /** What a VSIX can be made for: the editor's name of it → Zig's and CMake's. */
 export const targets = {
@@ -51,11 +52,12 @@ export async function zigToolchain(target) {
   await writeFile(file, Object.entries(settings).map(([name, value]) => `set(${name} "${value}")\n`).join(''));
   return {
     name: `${target}-release`,
-    version: `ziglang ${version} ${triple} ${neon}`,
+    version: `ziglang ${version} ${triple} ${neonI8mm}`,
     cmake: [
       `-DCMAKE_TOOLCHAIN_FILE=${file}`,
       `-DCMAKE_MODULE_LINKER_FLAGS=-s`,
       `-DSALA_NEON=${neon}`,
+      `-DSALA_NEON_I8MM=${neonI8mm}`,
       `-DSALA_INCLUDE=${await systemHeaders()}`,
     ],
     // Its C++ library, compiled once for each target, is kept with it.

@@ -1,5 +1,5 @@
-// The operators of one instruction set. Every file in kernels/cpu is compiled once per set, with SALA_ISA=portable,
-// avx2 or neon, and its code lies in the namespace of that name. The linker may keep any one copy of an inline
+// The operators of one instruction set. Every file in kernels/cpu is compiled once per set, with SALA_ISA=portable, avx2,
+// avx_vnni, avx512_vnni, neon or neon_i8mm, and its code lies in the namespace of that name. The linker may keep any one copy of an inline
 // function, also the one compiled with instructions that this CPU lacks. So these units use no standard algorithms,
 // containers or <cmath> functions (builtins instead), and what is inline lies in the set's own namespace.
 #pragma once
@@ -7,7 +7,7 @@
 #include "kernels/ops.h"
 
 #ifndef SALA_ISA
-#error "expected -DSALA_ISA=portable, avx2 or neon"
+#error "expected -DSALA_ISA=portable, avx2, …"
 #endif
 
 namespace sala::SALA_ISA {

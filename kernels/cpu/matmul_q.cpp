@@ -14,29 +14,21 @@ constexpr int kUnpackedColumns = 1024;  // of a panel at once: 16 KB, half of th
 // acc[t] = fma(dots[t], w_scales * q_scale of t, acc[t]).
 template <int Tokens>
 inline void add_group(const int32_t* dots, const float* w_scales, const float* q_scales, int64_t q_stride, float* acc) {
-  const F32x8 low = F32x8::load(w_scales), high = F32x8::load(w_scales + kLanes);
-#pragma GCC unroll 6
+  const F32x16 weights = F32x16::load(w_scales);
+#pragma GCC unroll 16
   for (int t = 0; t < Tokens; ++t, dots += kPanelRows, acc += kPanelRows) {
-    const F32x8 scale = F32x8::set1(q_scales[t * q_stride]);
-    fma(I32x8::load(dots).to_f32(), low * scale, F32x8::load(acc)).store(acc);
-    fma(I32x8::load(dots + kLanes).to_f32(), high * scale, F32x8::load(acc + kLanes)).store(acc + kLanes);
+    const F32x16 scale = F32x16::set1(q_scales[t * q_stride]);
+    fma(I32x16::load(dots).to_f32(), weights * scale, F32x16::load(acc)).store(acc);
   }
 }
 
 // Start values of the dot products: −zero · Σ q, with zeros [16], or 8 everywhere where null.
 template <int Tokens>
 inline void start_dots(const uint8_t* zeros, const int32_t* q_sums, int64_t q_stride, int32_t* dots) {
-  I32x8 low = I32x8::set1(-8), high = low;
-  if (zeros) {
-    const I32x8 minus_one = I32x8::set1(-1);
-    low = I32x8::load_u8(zeros) * minus_one;
-    high = I32x8::load_u8(zeros + kLanes) * minus_one;
-  }
-#pragma GCC unroll 6
+  const I32x16 minus_zero = zeros ? I32x16::load_u8(zeros) * I32x16::set1(-1) : I32x16::set1(-8);
+#pragma GCC unroll 16
   for (int t = 0; t < Tokens; ++t, dots += kPanelRows) {
-    const I32x8 sum = I32x8::set1(q_sums[t * q_stride]);
-    (low * sum).store(dots);
-    (high * sum).store(dots + kLanes);
+    (minus_zero * I32x16::set1(q_sums[t * q_stride])).store(dots);
   }
 }
 

@@ -7,9 +7,15 @@
 #include <cstdint>
 #include <cstring>
 
-#if SALA_ISA_avx2
+// The instruction sets by what they have in common.
+#if SALA_ISA_avx_vnni || SALA_ISA_avx512_vnni
+#define SALA_VNNI 1
+#endif
+#if SALA_ISA_avx2 || SALA_VNNI
+#define SALA_AVX2 1
 #include <immintrin.h>
-#elif SALA_ISA_neon
+#elif SALA_ISA_neon || SALA_ISA_neon_i8mm
+#define SALA_NEON 1
 #include <arm_neon.h>
 #endif
 
@@ -20,7 +26,7 @@ constexpr int kLanes = 8;
 // a · b + c, rounded once.
 inline float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 
-#if SALA_ISA_avx2
+#if SALA_AVX2
 
 struct F32x8 {
   __m256 v;
@@ -88,7 +94,7 @@ inline void transpose(F32x8 (&rows)[kLanes]) {
   }
 }
 
-#elif SALA_ISA_neon
+#elif SALA_NEON
 
 struct F32x8 {
   float32x4_t lo, hi;

@@ -65,6 +65,25 @@ inline double error_of(const Floats& found, const Floats& expected) {
   return worst / largest;
 }
 
+#if SALA_HAS_vnni_model
+namespace vnni_model {
+extern const Ops table;
+}
+#endif
+
+// backends(), and the kernels for VNNI with its instruction modelled (CMakeLists.txt).
+inline const std::vector<const Ops*>& tables_under_test() {
+  static const std::vector<const Ops*> tables = [] {
+    std::vector<const Ops*> all = backends();
+#if SALA_HAS_vnni_model
+    const bool has_avx2 = std::any_of(all.begin(), all.end(), [](const Ops* ops) { return std::string(ops->name) == "avx2"; });
+    if (has_avx2) all.push_back(&vnni_model::table);
+#endif
+    return all;
+  }();
+  return tables;
+}
+
 // run(ops, stream) returns an operator's outputs. Every table must come close to `reference`, whatever the number of
 // threads, and all tables of the family "cpu" must give the same bits. Returns those.
 template <class Run>
@@ -72,7 +91,7 @@ Floats check_tables(Run run, double tolerance) {
   Stream alone(1);
   const Floats expected = run(*backends().front(), alone);
   Floats first;
-  for (const Ops* ops : backends()) {
+  for (const Ops* ops : tables_under_test()) {
     if (ops == backends().front()) continue;
     CAPTURE(std::string(ops->name));
     for (int n_threads : {1, 2, 5}) {

@@ -1,5 +1,6 @@
 #include <cstddef>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 
 #include "kernels/error.h"
@@ -22,6 +23,15 @@ TEST_CASE("tables are listed from plain to best, and complete") {
   }
 }
 
+TEST_CASE("tables that this processor cannot run are named with what it lacks") {
+  for (const UnusableBackend& backend : unusable_backends()) {
+    for (const Ops* ops : backends()) CHECK(std::strcmp(ops->name, backend.name) != 0);
+    CHECK(std::strlen(backend.lacking) > 0);
+    const std::string message = std::string("compiled, not run: ").append(backend.name).append(": this processor lacks ").append(backend.lacking);
+    MESSAGE(message);
+  }
+}
+
 TEST_CASE("KERNEL_BACKEND names a table") {
   // The variable may be set by whoever runs the tests.
   const char* outer = std::getenv("KERNEL_BACKEND");
@@ -31,6 +41,10 @@ TEST_CASE("KERNEL_BACKEND names a table") {
   for (const Ops* ops : backends()) {
     setenv("KERNEL_BACKEND", ops->name, 1);
     CHECK(&best_backend() == ops);
+  }
+  for (const UnusableBackend& backend : unusable_backends()) {
+    setenv("KERNEL_BACKEND", backend.name, 1);
+    CHECK_THROWS_AS(best_backend(), EngineError);
   }
   setenv("KERNEL_BACKEND", "abacus", 1);
   try {

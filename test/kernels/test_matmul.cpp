@@ -288,7 +288,7 @@ TEST_CASE("a column order and the permuted columns give the same product") {
   const Floats x = random.numbers(size_t(n_tokens) * k);
   Floats permuted = x;
   for (size_t i = 0; i < x.size(); ++i) permuted[i] = x[i / k * k + ordered.order[i % k]];
-  for (const Ops* ops : backends()) {
+  for (const Ops* ops : tables_under_test()) {
     CAPTURE(ops->name);
     Stream stream(2);
     CHECK(same_bits(product(*ops, stream, ordered.matrix, args_for(x, k), nullptr),
@@ -310,7 +310,7 @@ TEST_CASE("sums at their limits are exact") {
       Rows8 rows{n_tokens, k, 128, std::vector<int8_t>(size_t(n_tokens) * k, int8_t(activation)),
                  Floats(n_groups, 1.0f), std::vector<int32_t>(n_groups, 128 * activation)};
       const auto check = [&](const Matrix& matrix, int weight) {
-        for (const Ops* ops : backends()) {
+        for (const Ops* ops : tables_under_test()) {
           CAPTURE(ops->name);
           CAPTURE(weight);
           CAPTURE(activation);
@@ -337,7 +337,7 @@ TEST_CASE("sums at their limits are exact") {
 
 TEST_CASE("groups of zeros give zero, not NaN") {
   const Weights w = int4_weights(17, 128, 64);
-  for (const Ops* ops : backends()) {
+  for (const Ops* ops : tables_under_test()) {
     CAPTURE(ops->name);
     Stream stream(1);
     for (int n_tokens : {1, 9}) {
@@ -354,7 +354,7 @@ TEST_CASE("several products of one call are those of a call each") {
   const Matrix dense = dense_matrix(MatrixForm::f16, 17, 128);
   for (int n_tokens : {1, 7, 40}) {
     const Floats x = random.numbers(size_t(n_tokens) * 128);
-    for (const Ops* ops : backends()) {
+    for (const Ops* ops : tables_under_test()) {
       CAPTURE(ops->name);
       Stream stream(3);
       const Rows8 rows = quantized(*ops, stream, x, 128, 64);
@@ -378,7 +378,7 @@ TEST_CASE("several products of one call are those of a call each") {
 TEST_CASE("no tokens, and arguments that do not fit") {
   const Weights w = int4_weights(17, 128, 64);
   Stream stream(1);
-  for (const Ops* ops : backends()) {
+  for (const Ops* ops : tables_under_test()) {
     CAPTURE(ops->name);
     CHECK(product(*ops, stream, w.matrix, args_for(Floats{}, 128), nullptr).empty());
     CHECK(quantized(*ops, stream, {}, 128, 64).q.empty());
@@ -407,7 +407,7 @@ TEST_CASE("quantize_rows") {
     CAPTURE(n_cols);
     CAPTURE(group_size);
     const Rows8 expected = quantized(*backends().front(), alone, x, n_cols, group_size, order);
-    for (const Ops* ops : backends()) {
+    for (const Ops* ops : tables_under_test()) {
       for (int n_threads : {1, 2}) {
         CAPTURE(ops->name);
         Stream stream(n_threads);
