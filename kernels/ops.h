@@ -158,6 +158,7 @@ struct KvTile {
   int first_row;          // rows before it are hidden (left out of attention)
   int64_t first_position; // place of row 0 in the query's own sequence: a query sees rows up to its own position;
                           // −1: not of that sequence, visible to all
+  bool k_turned = false;  // float keys lie as [head_dim, 64]: component c of row i of head g at g * head_stride + c * 64 + i
 };
 
 // out[t, h] = softmax over the visible rows of the tiles (q_scale[t] · q[t, h] · k) · v, for query head h over K/V head
@@ -187,6 +188,9 @@ struct CompressKeysArgs {
   int64_t out_stride;
 };
 
+// Where component c of row i lies among rows that are kept in turned tiles, [⌈n_rows / 64⌉, head_dim, 64].
+inline int64_t turned_index(int64_t i, int c, int head_dim) { return (i / kKvTile * head_dim + c) * kKvTile + i % kKvTile; }
+
 // Scores of key blocks (InfLLM-V2 stage 1; sala-architecture 3.8, design section 4):
 //   z1 = q_scale · q · k1, z2 = q_scale · q · k2 over the visible windows; m, l = running max and Σ exp(z2 − m) (of k1's own
 //   windows where k2 is null); P[h, j] = exp(z1 − m) / l; A[g, j] = Σ over the heads of the group P, in ascending order;
@@ -195,8 +199,8 @@ struct CompressKeysArgs {
 struct BlockScoresArgs {
   const float* q;                // [n_tokens, n_heads, head_dim]
   const float* q_scale;          // [n_tokens]
-  const float* k1;               // window j of head g at g * k1_stride + j * head_dim
-  const float* k2;               // or null
+  const float* k1;               // window j of head g in turned tiles: at g * k1_stride + turned_index(j, c, head_dim)
+  const float* k2;               // likewise, or null
   int64_t k1_stride, k2_stride;
   int n_k1, n_k2;
   const int32_t* visible_k1;     // [n_tokens]: windows 0 … n − 1 are visible; null: all

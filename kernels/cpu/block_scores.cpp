@@ -18,7 +18,6 @@ struct Task {
   int g, first_token, n_tokens;
   int n_per_group;
   float* q;            // [n_rows, head_dim], scaled; rows are token-major
-  float* turned;       // [head_dim, 64]
   float* tile_logits;  // [n_rows, 64]
   float* logits;       // [n_rows, logit_stride]
   int64_t logit_stride;
@@ -28,11 +27,11 @@ struct Task {
   int seen_k1(int t) const { return args.visible_k1 ? args.visible_k1[first_token + t] : args.n_k1; }
   int seen_k2(int t) const { return args.visible_k2 ? args.visible_k2[first_token + t] : args.n_k2; }
 
-  // Logits of all rows with the windows first … first + n_windows − 1 of `keys`.
+  // Logits of all rows with the windows first … first + n_windows − 1 of `keys`, a tile's at most.
   void tile(const float* keys, int first, int n_windows, float* out, int64_t out_stride) {
     const int d = args.head_dim;
-    transpose_tile(keys + int64_t{first} * d, n_windows, d, turned);
-    product<false>({q, d, turned, kTile, out, out_stride, n_rows(), d, (n_windows + kLanes - 1) / kLanes * kLanes});
+    product<false>({q, d, keys + int64_t{first} * d, kTile, out, out_stride, n_rows(), d,
+                    (n_windows + kLanes - 1) / kLanes * kLanes});
   }
 
   // Rows' maxima and sums take in what each sees of this tile. Works on tile_logits and leaves weights there.
@@ -118,7 +117,7 @@ void block_scores(const BlockScoresArgs& args, Stream& stream) {
   CHECK(n_per_group <= kMaxRows);
   const int64_t logit_stride = int64_t{(args.n_k1 + kTile - 1) / kTile} * kTile;
 
-  // Tokens of a task: many, so that a tile is turned for many rows, but no more logits than stay near, and one task a
+  // Tokens of a task: many, so that a tile is read for many rows, but no more logits than stay near, and one task a
   // thread.
   int64_t tokens_per_task = kMaxRows / n_per_group;
   const int64_t fitting = kMaxLogits / (n_per_group * logit_stride + 1);
@@ -130,17 +129,15 @@ void block_scores(const BlockScoresArgs& args, Stream& stream) {
 
   stream.parallel_for(n_parts * args.n_kv_heads, 1, [&](int first_task, int last_task) {
     const int64_t task_rows = int64_t{task_tokens} * n_per_group;
-    const size_t n_floats = task_rows * (d + kTile + logit_stride) + int64_t{kTile} * d;
+    const size_t n_floats = task_rows * (d + kTile + logit_stride);
     float* memory = static_cast<float*>(Stream::scratch(sizeof(float) * n_floats));
     RunningSoftmax softmax[kMaxRows];
     for (int i = first_task; i < last_task; ++i) {
       const int first_token = i / args.n_kv_heads * task_tokens;
       const int n_tokens = args.n_tokens - first_token < task_tokens ? args.n_tokens - first_token : task_tokens;
-      float* turned = memory + task_rows * d;
-      float* tile_logits = turned + kTile * d;
+      float* tile_logits = memory + task_rows * d;
       float* logits = tile_logits + task_rows * kTile;
-      Task{args,   i % args.n_kv_heads, first_token, n_tokens, n_per_group, memory, turned, tile_logits,
-           logits, logit_stride,        softmax}
+      Task{args, i % args.n_kv_heads, first_token, n_tokens, n_per_group, memory, tile_logits, logits, logit_stride, softmax}
           .run();
     }
   });

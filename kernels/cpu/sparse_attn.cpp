@@ -1,7 +1,7 @@
 // Flash attention over tiles of 64 keys. A task is one K/V head and some query rows (token-major, the heads of the
-// group beside each other); it goes through the tiles that any of its tokens wants, converts each once, and updates
-// every row's running softmax. A row sees rows begin … end − 1 of a tile and nothing else enters its sums, so its bits
-// are its own.
+// group beside each other); it goes through the tiles that any of its tokens wants, converts each once unless it lies
+// ready, and updates every row's running softmax. A row sees rows begin … end − 1 of a tile and nothing else enters its
+// sums, so its bits are its own.
 #include "kernels/cpu/attention_tile.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/product.h"
@@ -15,24 +15,30 @@ namespace {
 // L2.
 constexpr int kMaxRows = 128;
 
-// One tile of one K/V head, as floats.
-struct ConvertedTile {
-  float* k;        // [head_dim, 64], own memory
-  const float* v;  // [n_rows, head_dim]
-  float* v_memory; // [64, head_dim]
+// One tile of one K/V head, as the products want it.
+struct ReadyTile {
+  const float* k;   // [head_dim, 64]
+  const float* v;   // [n_rows, head_dim]
+  float* k_memory;  // [head_dim, 64], for keys that are not turned or not floats
+  float* v_memory;  // [64, head_dim], for values that are not floats
   const float* k_scales;  // [64], or null
   const float* v_scales;
   float k_scales_memory[kTile], v_scales_memory[kTile];
 
-  void convert(const KvTile& tile, int g, int head_dim) {
+  void prepare(const KvTile& tile, int g, int head_dim) {
     const int64_t at = g * tile.head_stride;
     if (!tile.k_scales) {
-      transpose_tile(static_cast<const float*>(tile.k) + at, tile.n_rows, head_dim, k);
+      k = static_cast<const float*>(tile.k) + at;
+      if (!tile.k_turned) {
+        transpose_tile(k, tile.n_rows, head_dim, k_memory);
+        k = k_memory;
+      }
       v = static_cast<const float*>(tile.v) + at;
       k_scales = v_scales = nullptr;
       return;
     }
-    transpose_tile(static_cast<const int8_t*>(tile.k) + at, tile.n_rows, head_dim, k);
+    transpose_tile(static_cast<const int8_t*>(tile.k) + at, tile.n_rows, head_dim, k_memory);
+    k = k_memory;
     const int8_t* source = static_cast<const int8_t*>(tile.v) + at;
     for (int i = 0; i < tile.n_rows * head_dim; i += kLanes) F32x8::load_i8(source + i).store(v_memory + i);
     std::memset(k_scales_memory, 0, sizeof k_scales_memory);
@@ -56,14 +62,16 @@ struct Rows {
   float* o;        // [n_rows, head_dim]
   RunningSoftmax* softmax;  // [n_rows]
 
-  // Takes rows begin … end − 1 of the tile in, for query rows `row` … + n_rows.
-  void take(const ConvertedTile& tile, int row, int n_rows, int begin, int end, int head_dim) {
+  // Takes rows begin … end − 1 of the tile in, for query rows `row` … + n_rows. Few rows wait for memory more than for
+  // their sums: the keys' product fetches the values, the values' product the next tile's keys (or null).
+  void take(const ReadyTile& tile, int row, int n_rows, int begin, int end, int head_dim, const float* next_k) {
     const int first = begin / kLanes * kLanes;
     const int n_columns = (end - first + kLanes - 1) / kLanes * kLanes;
     float* w = weights + row * kTile;
     float* sums = o + int64_t{row} * head_dim;
+    const float* values = tile.v + int64_t{begin} * head_dim;
     product<false>({q + int64_t{row} * head_dim, head_dim, tile.k + first, kTile, w + first, kTile, n_rows, head_dim,
-                    n_columns});
+                    n_columns, 0, values, tile.v_scales ? 0 : int64_t{end - begin} * head_dim});
     for (int r = 0; r < n_rows; ++r) {
       if (tile.k_scales) multiply(w + r * kTile, tile.k_scales, begin, end);
       const float factor = take_logits(w + r * kTile, begin, end, softmax[row + r]);
@@ -72,8 +80,8 @@ struct Rows {
       float* x = sums + int64_t{r} * head_dim;
       for (int c = 0; c < head_dim; c += kLanes) (F32x8::load(x + c) * F32x8::set1(factor)).store(x + c);
     }
-    product<true>({w + begin, kTile, tile.v + int64_t{begin} * head_dim, head_dim, sums, head_dim, n_rows, end - begin,
-                   head_dim});
+    product<true>({w + begin, kTile, values, head_dim, sums, head_dim, n_rows, end - begin, head_dim, 0, next_k,
+                   next_k ? int64_t{kTile} * head_dim : 0});
   }
 };
 
@@ -85,7 +93,7 @@ int visible_end(const SparseAttnArgs& args, const KvTile& tile, int t) {
 }
 
 // Query rows row_begin … row_end − 1 of K/V head g. `cursors`: [n_tokens of the task].
-void attend(const SparseAttnArgs& args, int g, int row_begin, int row_end, Rows rows, ConvertedTile& converted,
+void attend(const SparseAttnArgs& args, int g, int row_begin, int row_end, Rows rows, ReadyTile& ready,
             int32_t* cursors) {
   const int d = args.head_dim;
   const int n_per_group = args.n_heads / args.n_kv_heads;
@@ -124,7 +132,7 @@ void attend(const SparseAttnArgs& args, int g, int row_begin, int row_end, Rows 
     for (int t = first_token; t <= last_token; ++t) next = wanted(t) < next ? wanted(t) : next;
     if (next == args.n_tiles) break;
     const KvTile& tile = args.tiles[next];
-    bool is_converted = false;
+    bool is_ready = false;
     // Runs of neighbouring tokens that want this tile and see the same of it.
     for (int t = first_token; t <= last_token;) {
       if (wanted(t) != next) {
@@ -136,10 +144,13 @@ void attend(const SparseAttnArgs& args, int g, int row_begin, int row_end, Rows 
       do ++cursors[t++ - first_token];
       while (t <= last_token && wanted(t) == next && visible_end(args, tile, t) == end);
       if (end <= tile.first_row) continue;
-      if (!is_converted) converted.convert(tile, g, d);
-      is_converted = true;
+      if (!is_ready) ready.prepare(tile, g, d);
+      is_ready = true;
       const int row = row_of(run_begin);
-      rows.take(converted, row, row_after(t - 1) - row, tile.first_row, end, d);
+      const KvTile* after = wanted(run_begin) < args.n_tiles ? args.tiles + wanted(run_begin) : nullptr;
+      const bool lies_ready = after && after->k_turned;
+      rows.take(ready, row, row_after(t - 1) - row, tile.first_row, end, d,
+                lies_ready ? static_cast<const float*>(after->k) + g * after->head_stride : nullptr);
     }
   }
 
@@ -172,9 +183,9 @@ void sparse_attn(const SparseAttnArgs& args, Stream& stream) {
   stream.parallel_for(args.n_kv_heads * n_blocks, 1, [&](int first_task, int last_task) {
     const size_t n_floats = size_t{2} * kTile * d + size_t(task_rows) * (2 * d + kTile);
     float* memory = static_cast<float*>(Stream::scratch(sizeof(float) * n_floats));
-    ConvertedTile tile;
-    tile.k = memory;
-    tile.v_memory = tile.k + kTile * d;
+    ReadyTile tile;
+    tile.k_memory = memory;
+    tile.v_memory = tile.k_memory + kTile * d;
     RunningSoftmax softmax[kMaxRows];
     int32_t cursors[kMaxRows];
     Rows rows;

@@ -19,14 +19,14 @@ void block_scores(const BlockScoresArgs& args, Stream&) {
       a.assign(args.n_k1, 0);
       for (int h = g * n_per_group; h < (g + 1) * n_per_group; ++h) {
         const float* q = args.q + (int64_t{t} * args.n_heads + h) * d;
-        const auto logit = [&](const float* key) {
+        const auto logit = [&](const float* keys, int j) {
           double dot = 0;
-          for (int c = 0; c < d; ++c) dot += double{q[c]} * key[c];
+          for (int c = 0; c < d; ++c) dot += double{q[c]} * keys[turned_index(j, c, d)];
           return args.q_scale[t] * dot;
         };
-        for (int j = 0; j < seen_k1; ++j) z1[j] = logit(args.k1 + g * args.k1_stride + int64_t{j} * d);
+        for (int j = 0; j < seen_k1; ++j) z1[j] = logit(args.k1 + g * args.k1_stride, j);
         if (args.k2) {
-          for (int j = 0; j < seen_k2; ++j) z2[j] = logit(args.k2 + g * args.k2_stride + int64_t{j} * d);
+          for (int j = 0; j < seen_k2; ++j) z2[j] = logit(args.k2 + g * args.k2_stride, j);
         }
         const std::vector<double>& z = args.k2 ? z2 : z1;
         const int seen = args.k2 ? seen_k2 : seen_k1;

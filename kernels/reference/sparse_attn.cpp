@@ -8,11 +8,19 @@ namespace sala::reference {
 
 namespace {
 
-// Component c of row i of K/V head g.
-double component(const KvTile& tile, const void* rows, const float* scales, int g, int i, int c, int head_dim) {
-  const int64_t at = g * tile.head_stride + int64_t{i} * head_dim + c;
+// Element `at` of K/V head g, which belongs to row i.
+double element(const KvTile& tile, const void* rows, const float* scales, int g, int i, int64_t at) {
+  at += g * tile.head_stride;
   if (!scales) return static_cast<const float*>(rows)[at];
   return double{scales[g * tile.scale_stride + i]} * static_cast<const int8_t*>(rows)[at];
+}
+
+// Component c of row i of K/V head g.
+double key(const KvTile& tile, int g, int i, int c, int head_dim) {
+  return element(tile, tile.k, tile.k_scales, g, i, tile.k_turned ? turned_index(i, c, head_dim) : int64_t{i} * head_dim + c);
+}
+double value(const KvTile& tile, int g, int i, int c, int head_dim) {
+  return element(tile, tile.v, tile.v_scales, g, i, int64_t{i} * head_dim + c);
 }
 
 }  // namespace
@@ -38,7 +46,7 @@ void sparse_attn(const SparseAttnArgs& args, Stream&) {
         for (int i = tile.first_row; i < tile.n_rows; ++i) {
           if (tile.first_position >= 0 && tile.first_position + i > args.first_position + t) break;
           double logit = 0;
-          for (int c = 0; c < d; ++c) logit += q[c] * component(tile, tile.k, tile.k_scales, g, i, c, d);
+          for (int c = 0; c < d; ++c) logit += q[c] * key(tile, g, i, c, d);
           logit *= args.q_scale[t];
           seen.push_back({&tile, i, logit});
           max = std::fmax(max, logit);
@@ -56,7 +64,7 @@ void sparse_attn(const SparseAttnArgs& args, Stream&) {
       for (const Seen& s : seen) {
         const double weight = std::exp(s.logit - max);
         sum += weight;
-        for (int c = 0; c < d; ++c) o[c] += weight * component(*s.tile, s.tile->v, s.tile->v_scales, g, s.row, c, d);
+        for (int c = 0; c < d; ++c) o[c] += weight * value(*s.tile, g, s.row, c, d);
       }
       float* out = args.out + (int64_t{t} * args.n_heads + h) * d;
       for (int c = 0; c < d; ++c) out[c] = seen.empty() ? 0 : static_cast<float>(o[c] / sum);

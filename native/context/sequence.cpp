@@ -9,13 +9,15 @@ namespace sala {
 
 namespace {
 
-// Copies the first n rows of each head between buffers of different room per head.
-void copy_rows(const Aligned<float>& from, int from_capacity, Aligned<float>& to, int to_capacity, int n_rows, int n_heads, int d) {
-  if (from.empty() || n_rows == 0) return;
-  for (int g = 0; g < n_heads; ++g) {
-    std::memcpy(to.data() + size_t(g) * to_capacity * d, from.data() + size_t(g) * from_capacity * d, sizeof(float) * size_t(n_rows) * d);
-  }
+// Copies the first n floats of each head between buffers of different room per head.
+void copy_heads(const Aligned<float>& from, int64_t from_stride, Aligned<float>& to, int64_t to_stride, size_t n, int n_heads) {
+  if (from.empty() || n == 0) return;
+  for (int g = 0; g < n_heads; ++g) std::memcpy(to.data() + g * to_stride, from.data() + g * from_stride, sizeof(float) * n);
 }
+
+// Compressed keys that n tokens have, at most: kernel 32, stride 16 (k1) and four times that (k2).
+int n_k1_of(const SparseConfig& sparse, int n) { return n / sparse.kernel_stride + 1; }
+int n_k2_of(const SparseConfig& sparse, int n) { return n / (4 * sparse.kernel_stride) + 1; }
 
 // The system may promise memory that it does not have and end the process when it is used. Asking costs some file reads, so
 // only for sizes that could matter.
@@ -32,22 +34,19 @@ void check_room(size_t n_bytes, int capacity) {
 
 Sequence::Sequence(const ModelConfig& config, int capacity, bool exact) : config_(&config), capacity_(capacity), exact_(exact) {
   CHECK(capacity > 0);
-  const size_t kv_size = size_t(config.num_key_value_heads) * capacity * config.head_dim;
+  const int n_heads = config.num_key_value_heads, head_dim = config.head_dim;
+  const size_t kv_size = TurnedKeys::size_of(n_heads, head_dim, capacity);
   check_room(2 * sizeof(float) * kv_size * config.n_sparse_layers(), capacity);
   const bool selects = exact && config.sparse_config.has_value();
   const bool scores_unrotated = selects && config.attn_use_rope && config.sparse_config->use_nope;
-  if (selects) {
-    k1_capacity_ = capacity / config.sparse_config->kernel_stride + 1;
-    k2_capacity_ = capacity / (4 * config.sparse_config->kernel_stride) + 1;
-  }
   for (int i = 0; i < config.n_sparse_layers(); ++i) {
     OwnKv kv;
-    kv.k = Aligned<float>(kv_size);
+    kv.k = TurnedKeys(n_heads, head_dim, capacity);
     kv.v = Aligned<float>(kv_size);
-    if (scores_unrotated) kv.k_scored = Aligned<float>(kv_size);
+    if (scores_unrotated) kv.k_scored = TurnedKeys(n_heads, head_dim, capacity);
     if (selects) {
-      kv.k1 = Aligned<float>(size_t(config.num_key_value_heads) * k1_capacity_ * config.head_dim);
-      kv.k2 = Aligned<float>(size_t(config.num_key_value_heads) * k2_capacity_ * config.head_dim);
+      kv.k1 = TurnedKeys(n_heads, head_dim, n_k1_of(*config.sparse_config, capacity));
+      kv.k2 = TurnedKeys(n_heads, head_dim, n_k2_of(*config.sparse_config, capacity));
     }
     kv_.push_back(std::move(kv));
   }
@@ -71,19 +70,20 @@ void Sequence::assign(const Sequence& from) {
   final_length = from.final_length;
   const int n_heads = config_->num_key_value_heads, d = config_->head_dim;
   for (size_t i = 0; i < kv_.size(); ++i) {
-    copy_rows(from.kv_[i].k, from.capacity_, kv_[i].k, capacity_, length_, n_heads, d);
-    copy_rows(from.kv_[i].v, from.capacity_, kv_[i].v, capacity_, length_, n_heads, d);
-    copy_rows(from.kv_[i].k_scored, from.capacity_, kv_[i].k_scored, capacity_, length_, n_heads, d);
-    copy_rows(from.kv_[i].k1, from.k1_capacity_, kv_[i].k1, k1_capacity_, std::min(k1_capacity_, from.k1_capacity_), n_heads, d);
-    copy_rows(from.kv_[i].k2, from.k2_capacity_, kv_[i].k2, k2_capacity_, std::min(k2_capacity_, from.k2_capacity_), n_heads, d);
+    const OwnKv& source = from.kv_[i];
+    kv_[i].k.assign(source.k, length_);
+    copy_heads(source.v, source.k.head_stride(), kv_[i].v, kv_[i].k.head_stride(), size_t(length_) * d, n_heads);
+    if (!source.k_scored.empty()) kv_[i].k_scored.assign(source.k_scored, length_);
+    if (source.k1.empty()) continue;
+    kv_[i].k1.assign(source.k1, n_k1_of(*config_->sparse_config, length_));
+    kv_[i].k2.assign(source.k2, n_k2_of(*config_->sparse_config, length_));
   }
-  const int n_rows = length_ % kLightningChunk;
+  const int64_t chunk_size = int64_t(kLightningChunk) * config_->lightning_head_dim;
+  const size_t n_partial = size_t(length_ % kLightningChunk) * config_->lightning_head_dim;
   for (size_t i = 0; i < recurrence_.size(); ++i) {
     std::copy(from.recurrence_[i].s.begin(), from.recurrence_[i].s.end(), recurrence_[i].s.begin());
-    copy_rows(from.recurrence_[i].k_rows, kLightningChunk, recurrence_[i].k_rows, kLightningChunk, n_rows, config_->lightning_nkv,
-              config_->lightning_head_dim);
-    copy_rows(from.recurrence_[i].v_rows, kLightningChunk, recurrence_[i].v_rows, kLightningChunk, n_rows, config_->lightning_nkv,
-              config_->lightning_head_dim);
+    copy_heads(from.recurrence_[i].k_rows, chunk_size, recurrence_[i].k_rows, chunk_size, n_partial, config_->lightning_nkv);
+    copy_heads(from.recurrence_[i].v_rows, chunk_size, recurrence_[i].v_rows, chunk_size, n_partial, config_->lightning_nkv);
   }
 }
 
@@ -97,11 +97,12 @@ size_t Sequence::bytes() const {
 size_t Sequence::bytes_of(const ModelConfig& config, int capacity, bool exact) {
   const bool selects = exact && config.sparse_config.has_value();
   const bool scores_unrotated = selects && config.attn_use_rope && config.sparse_config->use_nope;
-  size_t n_rows = size_t(capacity) * (scores_unrotated ? 3 : 2);
-  if (selects) n_rows += size_t(capacity) / config.sparse_config->kernel_stride + size_t(capacity) / (4 * config.sparse_config->kernel_stride) + 2;
+  const auto size_of = [&](int n_rows) { return TurnedKeys::size_of(config.num_key_value_heads, config.head_dim, n_rows); };
+  size_t n_layer = size_of(capacity) * (scores_unrotated ? 3 : 2);
+  if (selects) n_layer += size_of(n_k1_of(*config.sparse_config, capacity)) + size_of(n_k2_of(*config.sparse_config, capacity));
   const size_t d = config.lightning_head_dim;
   const size_t n_lightning = d * (size_t(config.lightning_nh) * d + 2 * size_t(config.lightning_nkv) * kLightningChunk);
-  return sizeof(float) * (config.n_sparse_layers() * n_rows * config.num_key_value_heads * config.head_dim + config.n_lightning_layers() * n_lightning);
+  return sizeof(float) * (config.n_sparse_layers() * n_layer + config.n_lightning_layers() * n_lightning);
 }
 
 void Sequence::drop_last(int n_tokens) {

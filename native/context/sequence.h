@@ -6,16 +6,17 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels/ops.h"
+#include "native/context/turned_keys.h"
 #include "native/model_config.h"
 
 namespace sala {
 
-// Own rows of one sparse layer. k and v: row i of head g at (g * capacity + i) * head_dim.
+// Own rows of one sparse layer.
 struct OwnKv {
-  Aligned<float> k, v;
-  Aligned<float> k_scored;    // keys before rotation, for block selection, where rotation is on and use_nope asks for it
-  Aligned<float> k1, k2;      // compressed keys (exact mode): window j of head g at (g * n_windows capacity + j) * head_dim
+  TurnedKeys k;
+  Aligned<float> v;     // row i of head g at g * k.head_stride() + i * head_dim
+  TurnedKeys k_scored;  // keys before rotation, for block selection, where rotation is on and use_nope asks for it
+  TurnedKeys k1, k2;    // compressed keys, one a window (exact mode)
 };
 
 // Recurrent state of one lightning layer, see LightningState.
@@ -44,9 +45,6 @@ class Sequence {
 
   OwnKv& kv(int sparse_layer) { return kv_[sparse_layer]; }
   const OwnKv& kv(int sparse_layer) const { return kv_[sparse_layer]; }
-  // Windows that fit: kernel 32, stride 16 (k1) and four times that (k2).
-  int k1_capacity() const { return k1_capacity_; }
-  int k2_capacity() const { return k2_capacity_; }
 
   // The state of a lightning layer (counted among the lightning layers) for one operator call.
   LightningState recurrence(int lightning_layer);
@@ -67,7 +65,6 @@ class Sequence {
   const ModelConfig* config_;
   int capacity_, length_ = 0;
   bool exact_;
-  int k1_capacity_ = 0, k2_capacity_ = 0;
   std::vector<OwnKv> kv_;
   std::vector<OwnRecurrence> recurrence_;
 };

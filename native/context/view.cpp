@@ -6,7 +6,8 @@ namespace sala {
 
 View::View(const ModelConfig& config, std::vector<ViewSegment> segments, std::optional<int> dense_scope_tokens,
            std::function<SegmentImage(size_t)> fetch)
-    : config_(config), segments_(std::move(segments)), fetch_(std::move(fetch)), scoring_(config.n_sparse_layers()) {
+    : config_(config), segments_(std::move(segments)), fetch_(std::move(fetch)),
+      tiles_(config.n_sparse_layers()), scoring_(config.n_sparse_layers()) {
   images_.reserve(segments_.size());
   for (const ViewSegment& segment : segments_) {
     n_tokens_ += segment.layout.n_tokens;
@@ -26,9 +27,10 @@ bool View::fetch_some() {
   return true;
 }
 
-std::vector<KvTile> View::tiles(int sparse_layer) const {
+const std::vector<KvTile>& View::tiles(int sparse_layer) const {
+  std::vector<KvTile>& tiles = tiles_[sparse_layer];
+  if (!tiles.empty()) return tiles;
   CHECK(images_.size() == segments_.size());
-  std::vector<KvTile> tiles;
   tiles.reserve(n_blocks_);
   for (size_t i = 0; i < segments_.size(); ++i) {
     const ViewSegment& segment = segments_[i];
@@ -45,16 +47,17 @@ const View::Scoring& View::scoring(int sparse_layer) const {
   const int d = config_.head_dim, n_heads = config_.num_key_value_heads;
   const int windows_per_block = config_.sparse_config->block_size / config_.sparse_config->kernel_stride;
   for (const ViewSegment& segment : segments_) ready->n_windows += segment.layout.n_windows;
-  ready->k1 = Aligned<float>(size_t(n_heads) * ready->n_windows * d);
+  ready->k1 = TurnedKeys(n_heads, d, ready->n_windows);
+  std::vector<float> windows;
   int first_window = 0;
   CHECK(images_.size() == segments_.size());
   for (size_t i = 0; i < segments_.size(); ++i) {
     const ViewSegment& segment = segments_[i];
     const int n_windows = segment.layout.n_windows;
     const SegmentKv kv(segment.layout, images_[i]);
-    for (int g = 0; g < n_heads; ++g) {
-      kv.compressed_keys(sparse_layer, g, ready->k1.data() + (size_t(g) * ready->n_windows + first_window) * d);
-    }
+    windows.resize(size_t(n_heads) * n_windows * d);
+    for (int g = 0; g < n_heads; ++g) kv.compressed_keys(sparse_layer, g, windows.data() + size_t(g) * n_windows * d);
+    ready->k1.put(windows.data(), d, int64_t(n_windows) * d, first_window, n_windows);
     // A window straddles the border of two blocks: it counts for both (windows 4b − 1 … 4b + 3).
     for (int b = 0; b < segment.layout.n_blocks(); ++b) {
       ready->block_begin.push_back(first_window + std::max(0, windows_per_block * b - 1));

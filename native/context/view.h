@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "native/context/segment.h"
+#include "native/context/turned_keys.h"
 
 namespace sala {
 
@@ -35,11 +36,11 @@ class View {
   bool selects_blocks() const { return selects_blocks_; }
 
   // One tile a block, in order; a wholly hidden block has first_row = n_rows.
-  std::vector<KvTile> tiles(int sparse_layer) const;
+  const std::vector<KvTile>& tiles(int sparse_layer) const;
 
-  // Compressed keys of all segments one behind the other, for block scores: [n_kv_heads, n_windows, head_dim].
+  // Compressed keys of all segments one behind the other, for block scores.
   struct Scoring {
-    Aligned<float> k1;
+    TurnedKeys k1;
     int n_windows = 0;
     std::vector<int32_t> block_begin, block_end;  // windows that overlap a block, [n_blocks]
   };
@@ -52,7 +53,9 @@ class View {
   std::function<SegmentImage(size_t)> fetch_;
   int n_tokens_ = 0, n_visible_tokens_ = 0, n_blocks_ = 0;
   bool selects_blocks_ = false;
-  mutable std::vector<std::unique_ptr<Scoring>> scoring_;  // by sparse layer; only the engine thread asks
+  // By sparse layer; only the engine thread asks.
+  mutable std::vector<std::vector<KvTile>> tiles_;
+  mutable std::vector<std::unique_ptr<Scoring>> scoring_;
 };
 
 }  // namespace sala

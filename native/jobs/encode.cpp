@@ -26,12 +26,14 @@ Aligned<uint8_t> segment_image(const Model& model, const Sequence& sequence, int
   const int n = layout.n_tokens, d = layout.head_dim;
   Aligned<uint8_t> image(layout.image_bytes());
   Aligned<float> windows(size_t(layout.n_kv_heads) * layout.n_windows * d);
+  Aligned<float> keys(size_t(layout.n_kv_heads) * n * d);  // row by row
   for (int layer = 0; layer < layout.n_sparse_layers; ++layer) {
     const OwnKv& own = sequence.kv(layer);
+    for (int head = 0; head < layout.n_kv_heads; ++head) own.k.get(head, n_prefix, n, keys.data() + size_t(head) * n * d);
     if (layout.n_windows > 0) {
       // The segment's compressed keys: pooled from unrounded keys; the last windows are the mean of the tokens that they have.
       const SparseConfig& sparse = *model.config.sparse_config;
-      model.ops.compress_keys({.k = own.k.data() + size_t(n_prefix) * d, .head_stride = int64_t(sequence.capacity()) * d, .n_rows = n,
+      model.ops.compress_keys({.k = keys.data(), .head_stride = int64_t(n) * d, .n_rows = n,
                                .n_kv_heads = layout.n_kv_heads, .head_dim = d, .kernel = sparse.kernel_size, .stride = sparse.kernel_stride,
                                .first_window = 0, .n_windows = layout.n_windows, .out = windows.data(),
                                .out_stride = int64_t(layout.n_windows) * d},
@@ -39,9 +41,9 @@ Aligned<uint8_t> segment_image(const Model& model, const Sequence& sequence, int
     }
     for (int head = 0; head < layout.n_kv_heads; ++head) {
       uint8_t* run = image.data() + layout.run_bytes * (size_t(layer) * layout.n_kv_heads + head);
-      const size_t first = (size_t(head) * sequence.capacity() + n_prefix) * d;
-      store_rows(model, layout.form, own.k.data() + first, n, d, run, run + layout.k_scales);
-      store_rows(model, layout.form, own.v.data() + first, n, d, run + layout.v, run + layout.v_scales);
+      const float* values = own.v.data() + head * own.k.head_stride() + int64_t(n_prefix) * d;
+      store_rows(model, layout.form, keys.data() + size_t(head) * n * d, n, d, run, run + layout.k_scales);
+      store_rows(model, layout.form, values, n, d, run + layout.v, run + layout.v_scales);
       store_rows(model, layout.form, windows.data() + size_t(head) * layout.n_windows * d, layout.n_windows, d, run + layout.k1,
                  run + layout.k1_scales);
     }

@@ -12,11 +12,11 @@ namespace sala {
 
 namespace {
 
-// Rows [n, n_heads, head_dim] → the sequence's [n_heads, capacity, head_dim], from `first` on.
-void append_rows(const float* rows, int n, int n_heads, int d, float* own, int capacity, int first) {
+// Values [n, n_heads, head_dim] → the sequence's own, from row `first` on.
+void append_values(const float* rows, int n, int n_heads, int d, OwnKv& own, int first) {
   for (int i = 0; i < n; ++i) {
     for (int g = 0; g < n_heads; ++g) {
-      std::copy_n(rows + (size_t(i) * n_heads + g) * d, d, own + (size_t(g) * capacity + first + i) * d);
+      std::copy_n(rows + (size_t(i) * n_heads + g) * d, d, own.v.data() + g * own.k.head_stride() + int64_t(first + i) * d);
     }
   }
 }
@@ -31,21 +31,26 @@ const float* copy_of(const float* from, size_t n, Workspace::Frame& memory) {
 int n_complete_windows(int n, int kernel, int stride) { return n < kernel ? 0 : (n - kernel) / stride + 1; }
 
 // Compressed keys of a sparse layer: the pooled (mean) keys of the windows that became complete between n_past and n tokens.
-void extend_compressed(const Model& model, const float* k, const Sequence& sequence, int n_past, int n, int kernel, int stride,
-                       float* out, int out_capacity) {
-  const ModelConfig& config = model.config;
-  const int first = n_complete_windows(n_past, kernel, stride), end = n_complete_windows(n, kernel, stride);
-  if (end == first) return;
-  model.ops.compress_keys({.k = k, .head_stride = int64_t(sequence.capacity()) * config.head_dim, .n_rows = n,
-                           .n_kv_heads = config.num_key_value_heads, .head_dim = config.head_dim, .kernel = kernel, .stride = stride,
-                           .first_window = first, .n_windows = end - first, .out = out,
-                           .out_stride = int64_t(out_capacity) * config.head_dim},
+void extend_compressed(const Model& model, Workspace::Frame& memory, const TurnedKeys& k, int n_past, int n, int kernel,
+                       int stride, TurnedKeys& out) {
+  const int n_heads = model.config.num_key_value_heads, d = model.config.head_dim;
+  const int first = n_complete_windows(n_past, kernel, stride), n_windows = n_complete_windows(n, kernel, stride) - first;
+  if (n_windows == 0) return;
+  // The rows that they are of, row by row.
+  const int first_row = first * stride, n_rows = (n_windows - 1) * stride + kernel;
+  float* rows = memory.take<float>(size_t(n_heads) * n_rows * d);
+  float* windows = memory.take<float>(size_t(n_heads) * n_windows * d);
+  for (int g = 0; g < n_heads; ++g) k.get(g, first_row, n_rows, rows + size_t(g) * n_rows * d);
+  model.ops.compress_keys({.k = rows, .head_stride = int64_t(n_rows) * d, .n_rows = n_rows, .n_kv_heads = n_heads, .head_dim = d,
+                           .kernel = kernel, .stride = stride, .first_window = 0, .n_windows = n_windows, .out = windows,
+                           .out_stride = int64_t(n_windows) * d},
                           model.stream);
+  out.put(windows, d, int64_t(n_windows) * d, first, n_windows);
 }
 
 // Exact mode: [n, heads, width] block ids of the sequence for tokens n_past … n_past + n − 1.
-SelectedBlocks select_in_sequence(const Model& model, Workspace::Frame& memory, const float* q, const float* q_scale, const OwnKv& own, const Sequence& sequence,
-                                  int n_past, int n) {
+SelectedBlocks select_in_sequence(const Model& model, Workspace::Frame& memory, const float* q, const float* q_scale,
+                                  const OwnKv& own, int n_past, int n) {
   const ModelConfig& config = model.config;
   const SparseConfig& sparse = *config.sparse_config;
   const int length = n_past + n, n_blocks = (length + sparse.block_size - 1) / sparse.block_size;
@@ -63,8 +68,7 @@ SelectedBlocks select_in_sequence(const Model& model, Workspace::Frame& memory, 
   }
   float* scores = memory.take<float>(size_t(n) * n_heads * n_blocks);
   model.ops.block_scores({.q = q, .q_scale = q_scale, .k1 = own.k1.data(), .k2 = own.k2.data(),
-                          .k1_stride = int64_t(sequence.k1_capacity()) * config.head_dim,
-                          .k2_stride = int64_t(sequence.k2_capacity()) * config.head_dim, .n_k1 = n_k1, .n_k2 = n_k2,
+                          .k1_stride = own.k1.head_stride(), .k2_stride = own.k2.head_stride(), .n_k1 = n_k1, .n_k2 = n_k2,
                           .visible_k1 = visible_k1.data(), .visible_k2 = visible_k2.data(), .block_begin = begin.data(),
                           .block_end = end.data(), .n_blocks = n_blocks, .scores = scores, .n_tokens = n,
                           .n_heads = config.num_attention_heads, .n_kv_heads = n_heads, .head_dim = config.head_dim},
@@ -97,7 +101,7 @@ SelectedBlocks select_in_scope(const Model& model, Workspace::Frame& memory, con
   const int n_heads = config.num_key_value_heads, n_blocks = view.n_blocks();
   float* scores = memory.take<float>(size_t(n) * n_heads * n_blocks);
   model.ops.block_scores({.q = q, .q_scale = q_scale, .k1 = scoring.k1.data(), .k2 = nullptr,
-                          .k1_stride = int64_t(scoring.n_windows) * config.head_dim, .k2_stride = 0, .n_k1 = scoring.n_windows, .n_k2 = 0,
+                          .k1_stride = scoring.k1.head_stride(), .k2_stride = 0, .n_k1 = scoring.n_windows, .n_k2 = 0,
                           .visible_k1 = nullptr, .visible_k2 = nullptr, .block_begin = scoring.block_begin.data(),
                           .block_end = scoring.block_end.data(), .n_blocks = n_blocks, .scores = scores, .n_tokens = n,
                           .n_heads = config.num_attention_heads, .n_kv_heads = n_heads, .head_dim = config.head_dim},
@@ -116,13 +120,14 @@ struct Attended {
 };
 
 // Tiles of a sequence's own rows, in order.
-void append_own_tiles(const OwnKv& own, const Sequence& sequence, int length, std::vector<KvTile>& tiles) {
-  const int d = sequence.config().head_dim;
+void append_own_tiles(const OwnKv& own, int d, int length, std::vector<KvTile>& tiles) {
+  tiles.reserve(tiles.size() + (length + kKvTile - 1) / kKvTile);
   for (int first = 0; first < length; first += kKvTile) {
     KvTile tile{};
     tile.k = own.k.data() + size_t(first) * d;
     tile.v = own.v.data() + size_t(first) * d;
-    tile.head_stride = int64_t(sequence.capacity()) * d;
+    tile.head_stride = own.k.head_stride();
+    tile.k_turned = true;
     tile.n_rows = std::min(kKvTile, length - first);
     tile.first_position = first;
     tiles.push_back(tile);
@@ -131,7 +136,7 @@ void append_own_tiles(const OwnKv& own, const Sequence& sequence, int length, st
 
 // The view's tiles that have anything to see, then the sequence's own. With `blocks`, each token's list holds its selected blocks
 // and all of its own tiles (those after it are skipped by their positions).
-Attended attend_view(const View* view, int sparse_layer, const OwnKv& own, const Sequence& sequence, int length, const SelectedBlocks* blocks,
+Attended attend_view(const View* view, int sparse_layer, const OwnKv& own, int d, int length, const SelectedBlocks* blocks,
                      int n_lists) {
   Attended attended;
   std::vector<int32_t> tile_of_block;
@@ -143,7 +148,7 @@ Attended attend_view(const View* view, int sparse_layer, const OwnKv& own, const
     }
   }
   const int n_view_tiles = int(attended.tiles.size());
-  append_own_tiles(own, sequence, length, attended.tiles);
+  append_own_tiles(own, d, length, attended.tiles);
   if (!blocks) return attended;
   const int n_own = int(attended.tiles.size()) - n_view_tiles;
   attended.width = blocks->width + n_own;
@@ -192,8 +197,8 @@ void sparse_attn_layer(Forward& forward, Workspace::Frame& memory, const LayerWe
     OwnKv& own = sequence.kv(forward.sparse_layer_);
     const View* view = forward.parts_[part].view;
     const int first = forward.first_row_[part], n = forward.n_tokens(int(part)), n_past = forward.n_past_[part];
-    append_rows(k + size_t(first) * kv_size, n, n_kv_heads, d, own.k.data(), sequence.capacity(), n_past);
-    append_rows(v + size_t(first) * kv_size, n, n_kv_heads, d, own.v.data(), sequence.capacity(), n_past);
+    own.k.put(k + size_t(first) * kv_size, kv_size, d, n_past, n);
+    append_values(v + size_t(first) * kv_size, n, n_kv_heads, d, own, n_past);
     const float* part_q = q + size_t(first) * q_size;
     const float* scoring_q = q_scored + size_t(first) * q_size;
     const float root = 1.0f / std::sqrt(float(d));
@@ -204,17 +209,13 @@ void sparse_attn_layer(Forward& forward, Workspace::Frame& memory, const LayerWe
     bool selects = false;
     if (sequence.exact() && config.sparse_config) {
       const SparseConfig& sparse = *config.sparse_config;
-      if (!own.k_scored.empty()) {
-        append_rows(k_scored + size_t(first) * kv_size, n, n_kv_heads, d, own.k_scored.data(), sequence.capacity(), n_past);
-      }
-      const float* scored = own.k_scored.empty() ? own.k.data() : own.k_scored.data();
-      extend_compressed(model, scored, sequence, n_past, n_past + n, sparse.kernel_size, sparse.kernel_stride, own.k1.data(),
-                        sequence.k1_capacity());
-      extend_compressed(model, scored, sequence, n_past, n_past + n, 4 * sparse.kernel_size, 4 * sparse.kernel_stride, own.k2.data(),
-                        sequence.k2_capacity());
+      if (!own.k_scored.empty()) own.k_scored.put(k_scored + size_t(first) * kv_size, kv_size, d, n_past, n);
+      const TurnedKeys& scored = own.k_scored.empty() ? own.k : own.k_scored;
+      extend_compressed(model, part_memory, scored, n_past, n_past + n, sparse.kernel_size, sparse.kernel_stride, own.k1);
+      extend_compressed(model, part_memory, scored, n_past, n_past + n, 4 * sparse.kernel_size, 4 * sparse.kernel_stride, own.k2);
       selects = std::max(sequence.final_length, n_past + n) >= sparse.dense_len;
-      if (selects) blocks = select_in_sequence(model, part_memory, scoring_q, q_scale + first, own, sequence, n_past, n);
-      append_own_tiles(own, sequence, n_past + n, attended.tiles);
+      if (selects) blocks = select_in_sequence(model, part_memory, scoring_q, q_scale + first, own, n_past, n);
+      append_own_tiles(own, d, n_past + n, attended.tiles);
       if (selects) {
         attended.selected = blocks.ids;
         attended.width = blocks.width;
@@ -222,7 +223,7 @@ void sparse_attn_layer(Forward& forward, Workspace::Frame& memory, const LayerWe
     } else {
       selects = view && view->selects_blocks();
       if (selects) blocks = select_in_scope(model, part_memory, scoring_q, q_scale + first, *view, forward.sparse_layer_, n);
-      attended = attend_view(view, forward.sparse_layer_, own, sequence, n_past + n, selects ? &blocks : nullptr, n * n_kv_heads);
+      attended = attend_view(view, forward.sparse_layer_, own, d, n_past + n, selects ? &blocks : nullptr, n * n_kv_heads);
     }
     if (selects && part == 0 && forward.selected) {
       blocks.layer = forward.layer_;

@@ -45,6 +45,20 @@ inline Floats poisoned(size_t n) { return Floats(n, std::numeric_limits<float>::
 
 inline void append(Floats& all, const Floats& more) { all.insert(all.end(), more.begin(), more.end()); }
 
+// Floats of a head in turned tiles, and rows [n_heads, n_rows, head_dim] in that layout, poisoned behind the last row.
+inline int64_t turned_stride(int n_rows, int head_dim) { return int64_t{(n_rows + kKvTile - 1) / kKvTile} * kKvTile * head_dim; }
+inline Floats turned(const Floats& rows, int n_heads, int n_rows, int head_dim) {
+  Floats tiles = poisoned(n_heads * turned_stride(n_rows, head_dim));
+  for (int g = 0; g < n_heads; ++g) {
+    for (int i = 0; i < n_rows; ++i) {
+      for (int c = 0; c < head_dim; ++c) {
+        tiles[g * turned_stride(n_rows, head_dim) + turned_index(i, c, head_dim)] = rows[(size_t(g) * n_rows + i) * head_dim + c];
+      }
+    }
+  }
+  return tiles;
+}
+
 inline bool same_bits(const Floats& a, const Floats& b) {
   return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }

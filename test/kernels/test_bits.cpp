@@ -94,7 +94,8 @@ TEST_CASE("attention and selection") {
     ops.compress_keys(
         {keys.data(), kRows * kDim, kRows, 1, kDim, 32, 16, 0, kWindows, windows.data(), kWindows * kDim}, stream);
     const int32_t begin[] = {0, 7}, end[] = {9, kWindows};
-    ops.block_scores({q.data(), q_scale.data(), windows.data(), nullptr, kWindows * kDim, 0, kWindows, 0, nullptr,
+    const Floats k1 = turned(windows, 1, kWindows, kDim);
+    ops.block_scores({q.data(), q_scale.data(), k1.data(), nullptr, turned_stride(kWindows, kDim), 0, kWindows, 0, nullptr,
                       nullptr, begin, end, 2, scores.data(), kTokens, kHeads, 1, kDim},
                      stream);
     append(windows, scores);

@@ -7,7 +7,7 @@ namespace {
 // Windows of 16 over a sequence, blocks of 64: block b covers windows 4b − 1 … 4b + 3.
 struct Scene {
   int n_tokens, n_heads, n_kv_heads, head_dim, n_k1, n_k2;
-  Floats q, q_scale, k1, k2;
+  Floats q, q_scale, k1, k2;  // keys row by row
   std::vector<int32_t> visible_k1, visible_k2, begin, end;
 
   Scene(int n_tokens, int n_heads, int n_kv_heads, int head_dim, int n_k1)
@@ -30,9 +30,11 @@ struct Scene {
 
   Floats run(const Ops& ops, Stream& stream, bool causal, bool with_k2, int first, int n) const {
     const int n_blocks = static_cast<int>(begin.size());
+    const Floats turned_k1 = turned(k1, n_kv_heads, n_k1, head_dim), turned_k2 = turned(k2, n_kv_heads, n_k2, head_dim);
+    const int64_t k1_stride = turned_stride(n_k1, head_dim), k2_stride = turned_stride(n_k2, head_dim);
     Floats scores = poisoned(size_t(n) * n_kv_heads * n_blocks);
-    ops.block_scores({q.data() + size_t(first) * n_heads * head_dim, q_scale.data() + first, k1.data(),
-                      with_k2 ? k2.data() : nullptr, int64_t{n_k1} * head_dim, int64_t{n_k2} * head_dim, n_k1,
+    ops.block_scores({q.data() + size_t(first) * n_heads * head_dim, q_scale.data() + first, turned_k1.data(),
+                      with_k2 ? turned_k2.data() : nullptr, k1_stride, k2_stride, n_k1,
                       with_k2 ? n_k2 : 0, causal ? visible_k1.data() + first : nullptr,
                       causal ? visible_k2.data() + first : nullptr, begin.data(), end.data(), n_blocks, scores.data(),
                       n, n_heads, n_kv_heads, head_dim},

@@ -10,34 +10,43 @@ constexpr int kKvHeads = 2;
 struct Span {
   int n_rows, head_dim;
   std::vector<int8_t> k8, v8;
-  Floats k_scales, v_scales, k, v;
+  Floats k_scales, v_scales, k, v;  // heads of k and v are as far apart as those of the turned keys
+  Floats turned_k;
 
   Span(int n_rows, int head_dim, uint64_t seed) : n_rows(n_rows), head_dim(head_dim) {
     Random random(seed);
-    const size_t n = size_t(kKvHeads) * n_rows;
-    for (size_t row = 0; row < n; ++row) {
-      k_scales.push_back(0.01f + 0.01f * std::fabs(random.number()));
-      v_scales.push_back(0.01f + 0.01f * std::fabs(random.number()));
-      for (int c = 0; c < head_dim; ++c) {
-        k8.push_back(static_cast<int8_t>(random.below(255) - 127));
-        v8.push_back(static_cast<int8_t>(random.below(255) - 127));
-        k.push_back(k_scales.back() * static_cast<float>(k8.back()));
-        v.push_back(v_scales.back() * static_cast<float>(v8.back()));
+    Floats plain_k;
+    for (int g = 0; g < kKvHeads; ++g) {
+      for (int i = 0; i < n_rows; ++i) {
+        k_scales.push_back(0.01f + 0.01f * std::fabs(random.number()));
+        v_scales.push_back(0.01f + 0.01f * std::fabs(random.number()));
+        for (int c = 0; c < head_dim; ++c) {
+          k8.push_back(static_cast<int8_t>(random.below(255) - 127));
+          v8.push_back(static_cast<int8_t>(random.below(255) - 127));
+          k.push_back(k_scales.back() * static_cast<float>(k8.back()));
+          v.push_back(v_scales.back() * static_cast<float>(v8.back()));
+          plain_k.push_back(k.back());
+        }
       }
+      k.resize((g + 1) * turned_stride(n_rows, head_dim), NAN);
+      v.resize(k.size(), NAN);
     }
+    turned_k = turned(plain_k, kKvHeads, n_rows, head_dim);
   }
 
-  // Tiles of 64 over the first n rows.
+  // Tiles of 64 over the first n rows; those of a sequence's own floats are turned.
   std::vector<KvTile> tiles(bool int8, int n, int64_t first_position, int first_row = 0) const {
+    const bool is_turned = !int8 && first_position >= 0;
     std::vector<KvTile> list;
     for (int row = 0; row < n; row += kKvTile) {
       const size_t at = size_t(row) * head_dim;
       KvTile tile{};
-      tile.k = int8 ? static_cast<const void*>(k8.data() + at) : k.data() + at;
+      tile.k = int8 ? static_cast<const void*>(k8.data() + at) : (is_turned ? turned_k : k).data() + at;
       tile.v = int8 ? static_cast<const void*>(v8.data() + at) : v.data() + at;
       tile.k_scales = int8 ? k_scales.data() + row : nullptr;
       tile.v_scales = int8 ? v_scales.data() + row : nullptr;
-      tile.head_stride = int64_t{n_rows} * head_dim;
+      tile.head_stride = int8 ? int64_t{n_rows} * head_dim : turned_stride(n_rows, head_dim);
+      tile.k_turned = is_turned;
       tile.scale_stride = n_rows;
       tile.n_rows = std::min(n - row, kKvTile);
       tile.first_row = std::max(0, std::min(first_row - row, tile.n_rows));
@@ -189,7 +198,8 @@ TEST_CASE("a row that sees nothing gives 0; one that sees one key gives its valu
     ops->sparse_attn({q.data(), q_scale.data(), tiles.data(), 1, nullptr, 0, 0, out.data(), 4, 2, 2, 16}, stream);
     CHECK(same_bits(Floats(out.begin(), out.begin() + 64), Floats(64, 0.0f)));
     for (int h = 0; h < 2; ++h) {
-      const Floats value(span.v.begin() + h * 160, span.v.begin() + h * 160 + 16);
+      const auto first = span.v.begin() + h * turned_stride(10, 16);
+      const Floats value(first, first + 16);
       CHECK(same_bits(Floats(out.begin() + 64 + h * 16, out.begin() + 80 + h * 16), value));
     }
   }
