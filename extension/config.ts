@@ -1,8 +1,8 @@
 // The user's settings as one read-only object, read anew on every change. Package.json declares and describes them; limits that
 // are 0 there mean "the default of this machine".
 
-import os from 'node:os';
 import * as vscode from 'vscode';
+import { defaultMaxMemoryBytes } from './engine/memory-limit';
 import type { EngineSettings } from './engine/messages';
 import type { Globs } from './host/coverage-choice';
 import type { BadgesShown } from './host/coverage-words';
@@ -49,7 +49,7 @@ export function readConfig(): Config {
     },
     engine: {
       tokenBudget: sala.get<number>('limits.tokens', 1_000_000),
-      maxMemoryBytes: memory_gb > 0 ? Math.round(memory_gb * gigabyte) : Math.floor(os.totalmem() / 4),
+      maxMemoryBytes: memory_gb > 0 ? Math.round(memory_gb * gigabyte) : defaultMaxMemoryBytes(),
       maxDiskBytes: Math.round(sala.get<number>('limits.disk', 10) * gigabyte),
       threads,
       include: [],

@@ -4,7 +4,7 @@
 // type is logged and dropped by the receiver.
 
 import type { EngineErrorCode } from './engine/errors';
-import type { AnswerMark, AskPhase, Attachment, Coverage, IngestStatus, Root, Source, StopReason } from './engine/messages';
+import type { AnswerMark, AskPhase, Attachment, Coverage, IngestStatus, PlacesRead, Root, Source, StopReason } from './engine/messages';
 
 // ---- data -----------------------------------------------------------------------------------------------------------
 
@@ -52,6 +52,8 @@ export interface TurnRecord {
   /** `broken_off`: the window or the host went away while it ran; what had come is kept. */
   readonly status: 'running' | 'answered' | 'failed' | 'broken_off';
   readonly phase: AskPhase | null;
+  /** While it is read for: of the places that the question leads to. */
+  readonly places?: PlacesRead | undefined;
   readonly answer: string;
   readonly sources: readonly Source[];
   readonly marks: readonly AnswerMark[];
@@ -115,7 +117,7 @@ export type ToWebview =
       readonly surface: Surface;
     }
   | { readonly type: 'asked'; readonly record: TurnRecord; readonly replaces: number | null }
-  | { readonly type: 'phase'; readonly turn: number; readonly phase: AskPhase; readonly coverage: Coverage }
+  | { readonly type: 'phase'; readonly turn: number; readonly phase: AskPhase; readonly coverage: Coverage; readonly places?: PlacesRead | undefined }
   | {
       readonly type: 'sources';
       readonly turn: number;

@@ -1,7 +1,8 @@
 // Sentences that depend on numbers, as pure functions: the chat page, the status bar and the coverage view say the same thing in
 // the same words. English throughout; imports types only.
 
-import type { AskPhase, Coverage, IngestStatus, PauseReason, Source, StopReason } from './engine/messages';
+import type { Coverage, IngestStatus, PauseReason, Source, StopReason } from './engine/messages';
+import type { TurnRecord } from './protocol';
 
 export function files(n: number): string {
   return n === 1 ? '1 file' : `${count(n)} files`;
@@ -41,11 +42,13 @@ export function moreIsIn(then: Coverage, now: Coverage | undefined): boolean {
   return now !== undefined && now.tokens > then.tokens && !isComplete(then);
 }
 
-export function phaseSentence(phase: AskPhase | null, coverage: Coverage | null): string {
+/** Reading for a question counts the question's places, where they are known; the share of all files would say that nothing happens. */
+export function phaseSentence({ phase, coverage, places }: Pick<TurnRecord, 'phase' | 'coverage' | 'places'>): string {
   switch (phase) {
     case 'searching':
       return 'Searching the workspace for what to read first…';
     case 'reading':
+      if (places) return `Reading for the question: ${count(places.read)} of ${places.total === 1 ? '1 place' : `${count(places.total)} places`}…`;
       return coverage === null || isComplete(coverage)
         ? 'Reading…'
         : `Reading: ${count(coverage.files)} of ${coverage.estimated ? 'about ' : ''}${files(coverage.total_files)}…`;

@@ -87,7 +87,7 @@ onMessage((message) => {
   // The command that asks for it has given the page the focus; if it has gone elsewhere since, it is not taken back.
   if (message.type === 'focus_composer' && document.hasFocus()) composer.focus();
   if (message.type === 'asked') turns.follow();
-  speak(message);
+  speak(message, before);
   if (state !== before) drawSoon();
 });
 post({ type: 'ready' });
@@ -121,10 +121,11 @@ function draw(): void {
   status.update(state.surface);
 }
 
-function speak(message: ToWebview): void {
+function speak(message: ToWebview, before: State): void {
   switch (message.type) {
     case 'phase':
-      status.say(phaseSentence(message.phase, message.coverage));
+      // Once a phase: its numbers are to be seen, not to be heard.
+      if (runningTurn(before)?.phase !== message.phase) status.say(phaseSentence(message));
       break;
     case 'answered': {
       const { record } = message;

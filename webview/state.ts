@@ -35,7 +35,7 @@ export function reduce(state: State, message: ToWebview): State {
     case 'asked':
       return { ...state, turns: [...state.turns.filter((t) => t.turn !== message.replaces), message.record] };
     case 'phase':
-      return withTurn(state, message.turn, (t) => ({ ...t, phase: message.phase, coverage: message.coverage }));
+      return withTurn(state, message.turn, (t) => ({ ...t, phase: message.phase, coverage: message.coverage, places: message.places }));
     case 'sources':
       return withTurn(state, message.turn, (t) => ({
         ...t,

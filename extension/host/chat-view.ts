@@ -63,9 +63,9 @@ export class ChatView implements vscode.WebviewViewProvider, vscode.Disposable {
       focus_editor: () => void vscode.commands.executeCommand('workbench.action.focusActiveEditorGroup'),
       action: ({ action }) => act(action),
     };
-    session.on(messages.askPhase, ({ id, phase, coverage }) => this.#during(id, (turn) => {
-      this.#conversation.update(turn, { phase, coverage });
-      this.#post({ type: 'phase', turn, phase, coverage });
+    session.on(messages.askPhase, ({ id, phase, coverage, places }) => this.#during(id, (turn) => {
+      this.#conversation.update(turn, { phase, coverage, places });
+      this.#post({ type: 'phase', turn, phase, coverage, places });
     }));
     session.on(messages.askSources, ({ id, sources, uncertain, missing }) => this.#during(id, (turn) => {
       this.#conversation.update(turn, { sources, uncertain, missing });

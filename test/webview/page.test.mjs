@@ -256,6 +256,26 @@ await checks.check('of 300 long turns only what is near the window is coloured',
   await it.close();
 });
 
+await checks.check('while it reads for a question its places are counted, and spoken of once', async () => {
+  const it = await openPage();
+  await it.send({ type: 'asked', record: record(1), replaces: null });
+  const progress = it.page.locator('.progress');
+  await it.send({ type: 'phase', turn: 1, phase: 'reading', coverage });
+  await poll('files', async () => (await progress.textContent()) === 'Reading: 120 of about 900 files…');
+  await it.page.evaluate(() => {
+    window.spoken = [];
+    for (const region of document.querySelectorAll('[aria-live], [role=status]')) new MutationObserver(() => window.spoken.push(region.textContent)).observe(region, { childList: true, characterData: true, subtree: true });
+  });
+  for (const read of [3, 4]) await it.send({ type: 'phase', turn: 1, phase: 'reading', coverage, places: { read, total: 12 } });
+  await poll('places', async () => (await progress.textContent()) === 'Reading for the question: 4 of 12 places…');
+  await it.send({ type: 'phase', turn: 1, phase: 'focusing', coverage });
+  await poll('focus', async () => (await progress.textContent()) === 'Finding the places that matter…');
+  await poll('spoken', async () => (await it.page.evaluate(() => window.spoken)).length > 0);
+  const spoken = await it.page.evaluate(() => window.spoken);
+  assert.ok(spoken.every((text) => !text.includes('places…')), spoken.join('\n'));
+  await it.close();
+});
+
 await checks.check('every control has a name and is reached by Tab; what ends is spoken', async () => {
   const notice = { kind: 'error', sentence: 'The engine cannot run.', detail: 'd', actions: [{ id: 'show_log', label: 'Show log' }] };
   const attachment = { root: '/w', path: 'a.ts', start_line: 1, end_line: 3, text: 'x' };

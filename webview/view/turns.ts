@@ -169,7 +169,7 @@ class TurnView {
     this.#answer.update(record.answer, record.marks, ended);
     this.element.classList.toggle('running', !ended);
     this.#progress.hidden = ended;
-    if (!ended) this.#progress.textContent = phaseSentence(record.phase, record.coverage);
+    if (!ended) this.#progress.textContent = phaseSentence(record);
     if (before?.uncertain !== record.uncertain || before.missing !== record.missing) this.#drawHead(record);
     // Everything below the answer is drawn when something but the text has changed.
     if (before === null || !sameButText(before, record) || offersMore) this.#drawFoot(record, ended);
