@@ -1,4 +1,4 @@
-// A buffer on a 64-byte border, zeroed, that throws EngineError(out_of_memory) instead of std::bad_alloc.
+// A buffer on a 64-byte border, zeroed unless it is asked not to be, that throws EngineError(out_of_memory) instead of std::bad_alloc.
 #pragma once
 
 #include <cstddef>
@@ -18,12 +18,18 @@ class Aligned {
 
  public:
   Aligned() = default;
-  explicit Aligned(size_t n) : size_(n) {
-    if (n == 0) return;
+  explicit Aligned(size_t n) : Aligned(uninitialized(n)) {
+    if (n) std::memset(static_cast<void*>(data_.get()), 0, n * sizeof(T));
+  }
+  // For a buffer that is written in full before it is read.
+  static Aligned uninitialized(size_t n) {
+    Aligned buffer;
+    if (n == 0) return buffer;
     if (n > SIZE_MAX / sizeof(T) - 64) fail(ErrorCode::out_of_memory, "expected a buffer size, found ", n, " elements");
-    data_.reset(static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{64}, std::nothrow)));
-    if (!data_) fail(ErrorCode::out_of_memory, "could not allocate ", n * sizeof(T), " bytes");
-    std::memset(static_cast<void*>(data_.get()), 0, n * sizeof(T));
+    buffer.data_.reset(static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{64}, std::nothrow)));
+    if (!buffer.data_) fail(ErrorCode::out_of_memory, "could not allocate ", n * sizeof(T), " bytes");
+    buffer.size_ = n;
+    return buffer;
   }
 
   T* data() { return data_.get(); }

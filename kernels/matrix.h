@@ -45,6 +45,12 @@ Matrix pack_int8(const int8_t* values, const float* scales, int out_features, in
 Matrix pack_int4(const uint8_t* codes, const float* scales, const uint8_t* zeros, const int32_t* column_order,
                  int out_features, int in_features, int group_size);
 
+// The same from words of eight codes: nibble j, lowest first, of word [i, n] of words [in_features / 8, out_features] (little-endian,
+// at any alignment) is the code of row n and column 8i + j. scales and zeros as the panels have them, but without padding:
+// [in_features / group_size, out_features].
+Matrix pack_int4_words(const uint8_t* words, const float* scales, const uint8_t* zeros, int out_features, int in_features,
+                       int group_size);
+
 float f16_to_f32(uint16_t bits);
 float bf16_to_f32(uint16_t bits);
 

@@ -2,6 +2,7 @@
 // model is loaded, some 0.4 billion values, so whole words are moved: a row's eight int4 codes become one 32-bit word
 // of the panel. Padding (missing rows of the last panel, int8 and dense columns beyond in_features) stays zero; no
 // kernel reads activations for padded columns or writes padded rows, so it never shows.
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -60,7 +61,8 @@ Matrix pack_dense(MatrixForm form, const void* values, int out_features, int in_
 Matrix pack_int8(const int8_t* values, const float* scales, int out_features, int in_features) {
   Matrix matrix = empty_matrix(MatrixForm::int8, out_features, in_features, 0);
   const size_t size = panel_size(matrix);
-  matrix.values = Aligned<uint8_t>(matrix.n_panels() * size);
+  const bool padded = out_features % kPanelRows != 0 || in_features % 8 != 0;
+  matrix.values = padded ? Aligned<uint8_t>(matrix.n_panels() * size) : Aligned<uint8_t>::uninitialized(matrix.n_panels() * size);
   matrix.scales = Aligned<float>(static_cast<size_t>(matrix.n_panels()) * kPanelRows);
   for_each_row(matrix, [&](int p, int r, size_t n) {
     const int8_t* from = values + n * in_features;
@@ -103,6 +105,44 @@ Matrix pack_int4(const uint8_t* codes, const float* scales, const uint8_t* zeros
   if (column_order) {
     matrix.column_order = Aligned<int32_t>(in_features);
     std::memcpy(matrix.column_order.data(), column_order, sizeof(int32_t) * in_features);
+  }
+  return matrix;
+}
+
+namespace {
+
+// The four nibbles of a 16-bit number as the low halves of four bytes.
+uint32_t spread_nibbles(uint32_t x) {
+  x = (x | x << 8) & 0x00FF00FFu;
+  return (x | x << 4) & 0x0F0F0F0Fu;
+}
+
+}  // namespace
+
+Matrix pack_int4_words(const uint8_t* words, const float* scales, const uint8_t* zeros, int out_features, int in_features,
+                       int group_size) {
+  CHECK(group_size > 0 && group_size % 8 == 0 && in_features % group_size == 0);
+  Matrix matrix = empty_matrix(MatrixForm::int4, out_features, in_features, group_size);
+  const int n_groups = matrix.n_groups();
+  const size_t n_scales = static_cast<size_t>(matrix.n_panels()) * n_groups * kPanelRows;
+  matrix.values = Aligned<uint8_t>::uninitialized(matrix.n_panels() * panel_size(matrix) / 2);
+  matrix.scales = Aligned<float>(n_scales);
+  if (zeros) matrix.zeros = Aligned<uint8_t>(n_scales);
+  uint8_t* to = matrix.values.data();
+  for (int p = 0; p < matrix.n_panels(); ++p) {
+    const int first = p * kPanelRows, n_rows = std::min(kPanelRows, out_features - first);
+    for (int i = 0; i < in_features / 8; ++i, to += 4 * kPanelRows) {
+      uint32_t panel[kPanelRows] = {};
+      std::memcpy(panel, words + 4 * (static_cast<size_t>(i) * out_features + first), 4 * n_rows);
+      for (uint32_t& word : panel) word = spread_nibbles(word & 0xFFFF) | spread_nibbles(word >> 16) << 4;
+      std::memcpy(to, panel, sizeof panel);
+    }
+    for (int g = 0; g < n_groups; ++g) {
+      const size_t at = (static_cast<size_t>(p) * n_groups + g) * kPanelRows;
+      const size_t from = static_cast<size_t>(g) * out_features + first;
+      std::copy_n(scales + from, n_rows, matrix.scales.data() + at);
+      if (zeros) std::copy_n(zeros + from, n_rows, matrix.zeros.data() + at);
+    }
   }
   return matrix;
 }

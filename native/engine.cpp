@@ -72,7 +72,7 @@ Engine::Engine(EngineOptions options) : options_(std::move(options)), memory_lim
   Weights weights;
   {
     const Checkpoint checkpoint(options_.model_dir);
-    weights = load_weights(config, checkpoint, memory_limit_);
+    weights = load_weights(config, checkpoint, memory_limit_, *stream_);
   }
   model_.reset(new Model{std::move(config), std::move(weights), best_backend(), *stream_, workspace_, options_.activations});
   // fp32 keys and values are for conformance: never stored.

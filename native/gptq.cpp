@@ -1,4 +1,4 @@
-// Two passes over small buffers rather than one clever loop: nibbles are transposed to rows of codes, then packed.
+// Columns in their own order, the usual case, are packed as they come. Others go through rows of codes.
 #include "native/gptq.h"
 
 #include <algorithm>
@@ -70,33 +70,29 @@ void permute_columns(Aligned<uint8_t>& codes, const std::vector<int32_t>& order)
   }
 }
 
-// zeros[o, g].
+// zeros[g, o].
 Aligned<uint8_t> read_zeros(const TensorView& qzeros, CheckpointFormat format, int out_features, int n_groups) {
   Aligned<uint8_t> zeros(static_cast<size_t>(out_features) * n_groups);
-  const int n_words = out_features / kPerWord, add = format == CheckpointFormat::gptq ? 1 : 0;
-  for (int g = 0; g < n_groups; ++g) {
-    for (int w = 0; w < n_words; ++w) {
-      uint32_t word;
-      std::memcpy(&word, qzeros.data + (static_cast<size_t>(g) * n_words + w) * sizeof word, sizeof word);
-      for (int i = 0; i < kPerWord; ++i) {
-        const size_t o = static_cast<size_t>(w) * kPerWord + i;
-        zeros[o * n_groups + g] = static_cast<uint8_t>((word >> (i * kBits) & 15) + add);
-      }
-    }
+  const uint64_t add = format == CheckpointFormat::gptq ? 0x0101010101010101 : 0;
+  for (size_t w = 0; w < zeros.size() / kPerWord; ++w) {
+    uint32_t word;
+    std::memcpy(&word, qzeros.data + w * sizeof word, sizeof word);
+    const uint64_t eight = spread_nibbles(word) + add;
+    std::memcpy(zeros.data() + w * kPerWord, &eight, sizeof eight);
   }
   return zeros;
 }
 
-// scales[o, g].
-Aligned<float> read_scales(const TensorView& tensor, int out_features, int n_groups) {
-  const Aligned<float> by_group = read_floats(tensor);
-  Aligned<float> scales(by_group.size());
+// [g, o] → [o, g].
+template <class T>
+Aligned<T> by_row(const Aligned<T>& by_group, int out_features, int n_groups) {
+  Aligned<T> rows(by_group.size());
   for (int o = 0; o < out_features; ++o) {
     for (int g = 0; g < n_groups; ++g) {
-      scales[static_cast<size_t>(o) * n_groups + g] = by_group[static_cast<size_t>(g) * out_features + o];
+      rows[static_cast<size_t>(o) * n_groups + g] = by_group[static_cast<size_t>(g) * out_features + o];
     }
   }
-  return scales;
+  return rows;
 }
 
 }  // namespace
@@ -126,26 +122,31 @@ Matrix pack_gptq(const GptqTensors& tensors, const QuantizationConfig& quantizat
   std::vector<int32_t> n_columns(n_groups);
   for (const int32_t g : groups) ++n_columns[g];
 
-  Aligned<uint8_t> codes = read_codes(*tensors.qweight, out_features, in_features);
   const Aligned<uint8_t> zeros = read_zeros(*tensors.qzeros, quantization.checkpoint_format, out_features, n_groups);
-  const Aligned<float> scales = read_scales(*tensors.scales, out_features, n_groups);
-  if (std::all_of(n_columns.begin(), n_columns.end(), [&](int n) { return n == group_size; })) {
-    std::vector<int32_t> order;  // empty: as they are
-    if (!std::is_sorted(groups.begin(), groups.end())) {
-      order.resize(in_features);
-      std::iota(order.begin(), order.end(), 0);
-      std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return groups[a] < groups[b]; });
-      permute_columns(codes, order);
-    }
-    const bool all_eight = std::all_of(zeros.begin(), zeros.end(), [](uint8_t zero) { return zero == 8; });
-    return pack_int4(codes.data(), scales.data(), all_eight ? nullptr : zeros.data(),
-                     order.empty() ? nullptr : order.data(), out_features, in_features, group_size);
+  const Aligned<float> scales = read_floats(*tensors.scales);
+  const bool equal_groups = std::all_of(n_columns.begin(), n_columns.end(), [&](int n) { return n == group_size; });
+  const bool all_eight = std::all_of(zeros.begin(), zeros.end(), [](uint8_t zero) { return zero == 8; });
+  if (equal_groups && std::is_sorted(groups.begin(), groups.end())) {
+    return pack_int4_words(tensors.qweight->data, scales.data(), all_eight ? nullptr : zeros.data(), out_features, in_features,
+                           group_size);
+  }
+
+  Aligned<uint8_t> codes = read_codes(*tensors.qweight, out_features, in_features);
+  const Aligned<uint8_t> row_zeros = by_row(zeros, out_features, n_groups);
+  const Aligned<float> row_scales = by_row(scales, out_features, n_groups);
+  if (equal_groups) {
+    std::vector<int32_t> order(in_features);
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return groups[a] < groups[b]; });
+    permute_columns(codes, order);
+    return pack_int4(codes.data(), row_scales.data(), all_eight ? nullptr : row_zeros.data(), order.data(), out_features,
+                     in_features, group_size);
   }
   Aligned<float> values(codes.size());
   for (int o = 0; o < out_features; ++o) {
     for (int i = 0; i < in_features; ++i) {
       const size_t at = static_cast<size_t>(o) * in_features + i, group = static_cast<size_t>(o) * n_groups + groups[i];
-      values[at] = scales[group] * static_cast<float>(codes[at] - zeros[group]);
+      values[at] = row_scales[group] * static_cast<float>(codes[at] - row_zeros[group]);
     }
   }
   return pack_dense(MatrixForm::f32, values.data(), out_features, in_features);

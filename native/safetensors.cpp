@@ -293,13 +293,10 @@ std::vector<std::string> Checkpoint::names() const {
   return names;
 }
 
-LoadedTensor Checkpoint::read(const TensorView& tensor) const {
+void Checkpoint::read(const TensorView& tensor, uint8_t* to) const {
   const auto it = tensors_.find(tensor.name);
   CHECK(it != tensors_.end() && it->second.view.offset == tensor.offset);
-  LoadedTensor loaded{tensor, Aligned<uint8_t>(tensor.nbytes)};
-  parts_[it->second.part]->read(tensor.offset, loaded.bytes.data(), tensor.nbytes);
-  loaded.view.data = loaded.bytes.data();
-  return loaded;
+  parts_[it->second.part]->read(tensor.offset, to, tensor.nbytes);
 }
 
 }  // namespace sala

@@ -23,7 +23,7 @@ struct TensorView {
   std::string name;
   Dtype dtype = Dtype::f32;
   std::vector<int64_t> shape;
-  const uint8_t* data = nullptr;  // row-major, little-endian, at any alignment; null until it is read (Checkpoint::read)
+  const uint8_t* data = nullptr;  // row-major, little-endian, at any alignment; null while it is not in memory
   uint64_t offset = 0;            // of the data in the file
   size_t nbytes = 0;
   std::string file;  // path, for messages
@@ -42,12 +42,6 @@ Aligned<float> read_floats(const TensorView& tensor);
 // model_invalid, or unsupported for a dtype we do not know; `file` appears in messages and in the views.
 std::vector<TensorView> parse_safetensors(const uint8_t* image, size_t n_bytes, const std::string& file);
 
-// A tensor's data in memory, on a 64-byte border.
-struct LoadedTensor {
-  TensorView view;
-  Aligned<uint8_t> bytes;
-};
-
 class Checkpoint {
  public:
   // Throws model_not_found where there is neither a model.safetensors nor an index, model_invalid for anything damaged:
@@ -58,8 +52,8 @@ class Checkpoint {
   const TensorView& get(const std::string& name) const;  // throws model_invalid, naming tensor and folder
   std::vector<std::string> names() const;                // ascending
 
-  // Reads a tensor of get(). Throws model_invalid where the file has become shorter, out_of_memory.
-  LoadedTensor read(const TensorView& tensor) const;
+  // Reads the nbytes of a tensor of get(). Throws model_invalid where the file has become shorter. From any thread.
+  void read(const TensorView& tensor, uint8_t* to) const;
 
   const std::string& folder() const { return folder_; }
 

@@ -3,7 +3,8 @@
 #include "native/weights.h"
 
 #include <algorithm>
-#include <cstring>
+#include <atomic>
+#include <numeric>
 #include <set>
 #include <variant>
 
@@ -175,27 +176,46 @@ Matrix pack_values(const TensorView& tensor, const TensorView* scales, int out_f
   return pack_dense(form, tensor.data, out_features, in_features);
 }
 
-// The tensors of a slot in memory.
-class LoadedSource {
+// The tensors of one slot at a time in memory, which is kept from slot to slot.
+class SourceReader {
  public:
-  LoadedSource(const Source& source, const Checkpoint& checkpoint) {
-    loaded_.reserve(source.tensors().size());
-    const auto read = [&](const TensorView* tensor) -> const TensorView* {
+  explicit SourceReader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  SourceReader(const SourceReader&) = delete;
+  SourceReader& operator=(const SourceReader&) = delete;
+
+  // Valid until the next call.
+  Source read(const Source& source) {
+    const std::vector<const TensorView*> tensors = source.tensors();
+    size_t n_bytes = 0;
+    for (const TensorView* tensor : tensors) n_bytes += padded(tensor->nbytes);
+    if (n_bytes > bytes_.size()) {
+      bytes_ = {};
+      bytes_ = Aligned<uint8_t>::uninitialized(n_bytes);
+    }
+    views_.clear();
+    views_.reserve(tensors.size());
+    uint8_t* to = bytes_.data();
+    const auto view = [&](const TensorView* tensor) -> const TensorView* {
       if (!tensor) return nullptr;
-      loaded_.push_back(checkpoint.read(*tensor));
-      return &loaded_.back().view;
+      checkpoint_.read(*tensor, to);
+      views_.push_back(*tensor);
+      views_.back().data = to;
+      to += padded(tensor->nbytes);
+      return &views_.back();
     };
-    source_.values = read(source.values);
-    source_.scales = read(source.scales);
-    source_.gptq = {read(source.gptq.qweight), read(source.gptq.qzeros), read(source.gptq.scales), read(source.gptq.g_idx)};
+    Source loaded;
+    loaded.values = view(source.values);
+    loaded.scales = view(source.scales);
+    loaded.gptq = {view(source.gptq.qweight), view(source.gptq.qzeros), view(source.gptq.scales), view(source.gptq.g_idx)};
+    return loaded;
   }
-  LoadedSource(const LoadedSource&) = delete;
-  LoadedSource& operator=(const LoadedSource&) = delete;
-  const Source& operator*() const { return source_; }
 
  private:
-  std::vector<LoadedTensor> loaded_;
-  Source source_;
+  static size_t padded(size_t n_bytes) { return (n_bytes + 63) / 64 * 64; }
+
+  const Checkpoint& checkpoint_;
+  Aligned<uint8_t> bytes_;
+  std::vector<TensorView> views_;
 };
 
 void pack(const Slot& slot, const Source& source, const ModelConfig& config) {
@@ -277,27 +297,33 @@ uint64_t check_weights(const ModelConfig& config, const Checkpoint& checkpoint) 
   return n_bytes;
 }
 
-Weights load_weights(const ModelConfig& config, const Checkpoint& checkpoint, const MemoryLimit& limit) {
+Weights load_weights(const ModelConfig& config, const Checkpoint& checkpoint, const MemoryLimit& limit, Stream& stream) {
   const uint64_t n_bytes = check_weights(config, checkpoint), available_bytes = system_memory().available_bytes;
-  uint64_t n_largest = 0;  // of what is read of one slot while it is packed
-  {
-    Weights unfilled;
-    for (const Slot& slot : slots_of(config, unfilled)) {
-      uint64_t n = 0;
-      for (const TensorView* tensor : find_source(slot, checkpoint).tensors()) n += tensor->nbytes;
-      n_largest = std::max(n_largest, n);
-    }
+  Weights weights;
+  const std::vector<Slot> slots = slots_of(config, weights);
+  std::vector<Source> sources;
+  for (const Slot& slot : slots) sources.push_back(find_source(slot, checkpoint));
+  // What is packed last should be small, so that no thread is left waiting for it.
+  std::vector<uint64_t> source_bytes(slots.size());
+  for (size_t i = 0; i < slots.size(); ++i) {
+    for (const TensorView* tensor : sources[i].tensors()) source_bytes[i] += tensor->nbytes;
   }
-  limit.require(n_bytes + n_largest, checkpoint.folder() + ": weights");
+  std::vector<size_t> order(slots.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return source_bytes[a] > source_bytes[b]; });
+  // Each thread holds one slot's tensors while it packs them.
+  uint64_t n_source_bytes = 0;
+  for (size_t i = 0; i < std::min<size_t>(order.size(), stream.n_threads()); ++i) n_source_bytes += source_bytes[order[i]];
+  limit.require(n_bytes + n_source_bytes, checkpoint.folder() + ": weights");
   if (n_bytes > available_bytes) {
     fail(ErrorCode::out_of_memory, checkpoint.folder(), ": expected ", n_bytes,
          " bytes of free memory for its weights, found ", available_bytes);
   }
-  Weights weights;
-  for (const Slot& slot : slots_of(config, weights)) {
-    const Source source = find_source(slot, checkpoint);
-    pack(slot, *LoadedSource(source, checkpoint), config);
-  }
+  std::atomic<size_t> next{0};
+  stream.parallel_for(stream.n_threads(), 1, [&](int, int) {
+    SourceReader reader(checkpoint);
+    for (size_t i = next++; i < order.size(); i = next++) pack(slots[order[i]], reader.read(sources[order[i]]), config);
+  });
   finish_log_decay(config, checkpoint, weights);
   release_free_memory();
   return weights;

@@ -9,6 +9,7 @@
 
 #include "kernels/aligned.h"
 #include "kernels/matrix.h"
+#include "kernels/stream.h"
 #include "native/memory_limit.h"
 #include "native/model_config.h"
 #include "native/safetensors.h"
@@ -73,10 +74,11 @@ std::vector<ExpectedTensor> expected_tensors(const ModelConfig& config);
 // weights will take at least.
 uint64_t check_weights(const ModelConfig& config, const Checkpoint& checkpoint);
 
-// Checks, then reads and packs tensor by tensor. Throws what check_weights does,
+// Checks, then reads and packs on all threads, each one matrix or vector at a time. Throws what check_weights does,
 // model_invalid for values that cannot be (a norm or scale that is not finite, a positive log_decay), and out_of_memory
-// before the first allocation if the packed weights exceed the memory available or, with the largest source, the limit.
-Weights load_weights(const ModelConfig& config, const Checkpoint& checkpoint, const MemoryLimit& limit);
+// before the first allocation if the packed weights exceed the memory available or, with the largest sources that the threads
+// hold meanwhile, the limit.
+Weights load_weights(const ModelConfig& config, const Checkpoint& checkpoint, const MemoryLimit& limit, Stream& stream);
 
 // Tensors that load_weights does not read, ascending: worth a warning, not an error.
 std::vector<std::string> unused_tensors(const ModelConfig& config, const Checkpoint& checkpoint);

@@ -1,6 +1,7 @@
 // Where each weight lies in its panel (kernels/matrix.h), and the 16-bit conversions.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -145,5 +146,42 @@ TEST_CASE("every half and bfloat16 converts exactly") {
       REQUIRE(std::bit_cast<uint32_t>(half) == std::bit_cast<uint32_t>(sign * magnitude));
     }
     REQUIRE(std::bit_cast<uint32_t>(bf16_to_f32(static_cast<uint16_t>(bits))) == bits << 16);
+  }
+}
+
+TEST_CASE("words of eight codes are packed as the codes are") {
+  for (int n : kRowCounts) {
+    for (int group_size : {8, 32}) {
+      CAPTURE(n);
+      const int k = 3 * group_size, n_groups = 3;
+      const std::vector<uint8_t> codes = random_values<uint8_t>(static_cast<size_t>(n) * k, 0, 15);
+      const std::vector<uint8_t> zeros = random_values<uint8_t>(static_cast<size_t>(n) * n_groups, 0, 16);
+      std::vector<float> scales(zeros.size());
+      std::iota(scales.begin(), scales.end(), 1.0f);
+      // One byte off, since a file need not align its tensors.
+      std::vector<uint8_t> words(1 + static_cast<size_t>(n) * k / 2);
+      std::vector<uint8_t> group_zeros(zeros.size());
+      std::vector<float> group_scales(zeros.size());
+      for (int row = 0; row < n; ++row) {
+        for (int column = 0; column < k; ++column) {
+          const size_t byte = 4 * (static_cast<size_t>(column / 8) * n + row) + column % 8 / 2;
+          words[1 + byte] |= static_cast<uint8_t>(codes[static_cast<size_t>(row) * k + column] << column % 2 * 4);
+        }
+        for (int g = 0; g < n_groups; ++g) {
+          group_zeros[static_cast<size_t>(g) * n + row] = zeros[static_cast<size_t>(row) * n_groups + g];
+          group_scales[static_cast<size_t>(g) * n + row] = scales[static_cast<size_t>(row) * n_groups + g];
+        }
+      }
+      for (bool with_zeros : {false, true}) {
+        const Matrix expected = pack_int4(codes.data(), scales.data(), with_zeros ? zeros.data() : nullptr, nullptr, n, k, group_size);
+        const Matrix found = pack_int4_words(words.data() + 1, group_scales.data(), with_zeros ? group_zeros.data() : nullptr, n, k, group_size);
+        const auto same = [](const auto& a, const auto& b) { return std::equal(a.begin(), a.end(), b.begin(), b.end()); };
+        CHECK(same(found.values, expected.values));
+        CHECK(same(found.scales, expected.scales));
+        CHECK(same(found.zeros, expected.zeros));
+        CHECK(found.column_order.empty());
+        CHECK(found.group_size == group_size);
+      }
+    }
   }
 }

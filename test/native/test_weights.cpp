@@ -17,7 +17,8 @@ const std::string kNineB = kTestDir + "/fixtures/nine-b";
 const std::string kTiny = kTestDir + "/fixtures/tiny";
 
 Weights load(const std::string& folder, uint64_t max_memory_bytes = 0) {
-  return load_weights(load_model_config(folder), Checkpoint(folder), MemoryLimit(max_memory_bytes));
+  Stream stream(3);
+  return load_weights(load_model_config(folder), Checkpoint(folder), MemoryLimit(max_memory_bytes), stream);
 }
 
 Weights load(const ModelFiles& files, size_t shift = 0) {
@@ -121,7 +122,8 @@ TEST_CASE("every golden model and fixture loads, value by value, with nothing le
     INFO(folder);
     const ModelConfig config = load_model_config(folder);
     const Checkpoint checkpoint(folder);
-    const Weights weights = load_weights(config, checkpoint, MemoryLimit(0));
+    Stream stream(2);
+    const Weights weights = load_weights(config, checkpoint, MemoryLimit(0), stream);
     const ModelFiles files(folder);
     check_against_file(files, weights);
     CHECK(unused_tensors(config, checkpoint).empty());
@@ -261,8 +263,9 @@ TEST_CASE("a file that is cut while it is read is an error, not the end of the p
     if (name.find(".safetensors") == std::string::npos || name.find(".json") != std::string::npos) continue;
     std::filesystem::resize_file(folder / name, 20000);
   }
+  Stream stream(2);
   check_error(ErrorCode::model_invalid, {folder.path, "expected", "bytes from byte"},
-              [&] { load_weights(config, checkpoint, MemoryLimit(0)); });
+              [&] { load_weights(config, checkpoint, MemoryLimit(0), stream); });
 }
 
 TEST_CASE("every tensor is needed and every shape is checked before packing") {
