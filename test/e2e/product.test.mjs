@@ -196,7 +196,8 @@ try {
 
   await checks.check('the packaged kernels are the best that this processor can run', async () => {
     const flags = readFileSync('/proc/cpuinfo', 'utf8');
-    const expected = /\bavx2\b/.test(flags) ? 'avx2' : /\basimddp\b/.test(flags) ? 'neon' : 'portable';
+    const tables = { avx512_vnni: 'avx512_vnni', avx_vnni: 'avx_vnni', avx2: 'avx2', i8mm: 'neon_i8mm', asimddp: 'neon' };
+    const expected = Object.entries(tables).find(([flag]) => new RegExp(`\\b${flag}\\b`).test(flags))?.[1] ?? 'portable';
     assert.match(await diagnostics(), new RegExp(`"backend": "${expected}"`));
   });
 
