@@ -19,6 +19,7 @@ export interface ModelDefaults {
   readonly tailStartsFrom: TailStart;
   readonly read?: { readonly layer: number; readonly heads: readonly number[] };
   readonly maxSegmentTokens: number;
+  readonly denseScopeTokens?: number;
 }
 
 /** Loads the model for `work` and frees it afterwards. With `reading`, keys for reading stay resident as in the engine process. */
@@ -117,6 +118,7 @@ function readDefaults(dir: string): ModelDefaults {
   const heads = Array.isArray(read?.heads) ? (read.heads as unknown[]).filter((head): head is number => Number.isInteger(head)) : [];
   return {
     tailStartsFrom: json['tail_starts_from'] === 'empty' ? 'empty' : 'prefix',
+    ...(Number.isInteger(json['dense_scope_tokens']) && { denseScopeTokens: json['dense_scope_tokens'] as number }),
     maxSegmentTokens: Number.isInteger(segment?.max_tokens) ? Math.max(1, segment!.max_tokens as number) : none.maxSegmentTokens,
     ...(Number.isInteger(read?.layer) && heads.length > 0 && { read: { layer: read!.layer as number, heads } }),
   };

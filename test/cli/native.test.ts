@@ -188,7 +188,7 @@ test('bench: a row for all that was asked, memories marked as synthetic', { skip
     assert.deepEqual(edit?.map(({ tokens }) => tokens), [30]);
     assert.deepEqual(question?.map(({ memory, synthetic }) => ({ memory, synthetic })), [{ memory: 1000, synthetic: true }]);
     const rates = [...prefill!, ...decode!].map(({ tokens_per_s }) => tokens_per_s as number);
-    const times = [edit![0]!['ready_ms'], question![0]!['read_ms'], question![0]!['first_token_ms'], question![0]!['decode_tokens_per_s']];
+    const times = [edit![0]!['ready_ms'], question![0]!['read_ms'], question![0]!['first_token_ms'], question![0]!['decode_tokens_per_s'], question![0]!['decode_all_in_view_tokens_per_s']];
     for (const figure of [...rates, ...(times as number[])]) assert.ok(figure > 0 && Number.isFinite(figure));
   } finally {
     rmSync(dir, { recursive: true });
