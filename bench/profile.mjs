@@ -23,7 +23,7 @@ const operators = [
   [/::lightning_attn\b/, 'lightning attention'],
   [/::sparse_attn\b/, 'sparse attention'],
   [/::(topk_blocks|block_scores|compress_keys)\b/, 'selection of blocks'],
-  [/::(rms_norm|swiglu|add_scaled|rope|rope_table|sigmoid_gate|embed)\b/, 'norms, gates, rotation, residual'],
+  [/::(rms_norm|rope|rope_table|sigmoid_gate|embed)\b/, 'norms, gates, rotation, residual'],
   [/_layer\b|sala::Forward|sala::LinearInput|Job::step/, 'layer code'],
 ];
 

@@ -27,13 +27,24 @@ struct EmbedArgs {
   float scale;
 };
 
-// out[t] = x[t] * rsqrt(mean(x[t]^2) + eps) * weight, accumulated in fp32.
+// What an operator's rows are as 8-bit rows (QuantizeRowsArgs), written in the same pass. group_size 0: not wanted.
+struct Rows8 {
+  int group_size = 0;
+  const int32_t* column_order = nullptr;
+  int8_t* q = nullptr;
+  float* scales = nullptr;
+  int32_t* sums = nullptr;
+};
+
+// out[t] = x[t] * rsqrt(mean(x[t]^2) + eps) * weight, accumulated in fp32; with a gate, that times sigmoid(gate[t]).
 struct RmsNormArgs {
   const float* x;       // [n_tokens, hidden_size]
   const float* weight;  // [hidden_size]
-  float* out;           // [n_tokens, hidden_size], may alias x
+  float* out;           // [n_tokens, hidden_size], may alias x; null: only rows8 is wanted
   int n_tokens, hidden_size;
   float eps;
+  const float* gate = nullptr;  // [n_tokens, hidden_size]
+  Rows8 rows8 = {};
 };
 
 // cos and sin of the angle fp32(position) * f_p, f_p = 1 / theta^(2p / head_dim), correctly rounded up to positions of
@@ -55,27 +66,12 @@ struct RopeArgs {
   int n_tokens, n_heads, head_dim;
 };
 
-// out = silu(gate) * up, silu(x) = x / (1 + e^−x).
-struct SwigluArgs {
-  const float* gate;  // [n]
-  const float* up;    // [n]
-  float* out;         // [n], may alias gate or up
-  int64_t n;
-};
-
 // x = x * sigmoid(gate), in place.
 struct SigmoidGateArgs {
-  float* x;           // [n]
-  const float* gate;  // [n]
-  int64_t n;
-};
-
-// x = x + scale * y, in place, one FMA.
-struct AddScaledArgs {
-  float* x;        // [n]
-  const float* y;  // [n]
-  float scale;
-  int64_t n;
+  float* x;           // [n_rows, n_cols]
+  const float* gate;  // [n_rows, n_cols]
+  int n_rows, n_cols;
+  Rows8 rows8 = {};
 };
 
 // ---- matrix products ------------------------------------------------------------------------------------------------
@@ -92,7 +88,7 @@ struct QuantizeRowsArgs {
   int32_t* sums;                  // [n_rows, n_cols / group_size], or null
 };
 
-// out = x · Wᵀ + bias. Exactly one of `x` and `q` is set.
+// out = x · Wᵀ + bias, or out = out + add_scale · (x · Wᵀ + bias), one FMA. Exactly one of `x` and `q` is set.
 //   x: fp32 activations; any form of the weights, dequantised exactly, fp32 sums.
 //   q: 8-bit activations, for int4 (activation group = the weights' group_size) and int8 weights (activation group_size
 //      given in q_group_size, a divisor of in_features): integer dot product per group, then
@@ -109,7 +105,16 @@ struct MatmulArgs {
   float* out;             // [n_tokens, out_stride], the first out_features of each row are written
   int64_t out_stride;
   int n_tokens;
+  float add_scale = 0;     // 0: out is overwritten
   const MatmulArgs* next = nullptr;  // a further product for the same call: threads share out the panels of all of them
+};
+
+// Two products of the same size, then gate.out = silu(gate.out) * up.out, silu(x) = x / (1 + e^−x), or, with rows8, that as 8-bit
+// rows alone. rows8.group_size must be a multiple of 16 and rows8.column_order null.
+struct SwigluMatmulArgs {
+  const MatmulArgs* gate;  // without next; with rows8, gate.out is scratch
+  const MatmulArgs* up;    // without next; up.out is scratch
+  Rows8 rows8;
 };
 
 // ---- lightning attention (linear, with constant decay) -----------------------------------------------------------------
@@ -129,7 +134,8 @@ struct LightningState {
 // With τ the place in the chunk, γ = exp(log_decay[h]) and S₀ the state at the chunk's start:
 //   o_τ = scale · (γ^(τ+1) · S₀ᵀ q_τ + Σ_{u ≤ τ} γ^(τ−u) (q_τ · k_u) v_u)
 //   S' = γ^64 · S₀ + Σ_u γ^(63−u) k_u v_uᵀ      when the chunk is complete
-// Query head h reads K/V head h / (n_heads / n_kv_heads). Rows are appended to state.k_rows and v_rows, state.n_rows and s
+// Before that, each row of a head of q and k is normed (RmsNormArgs, with q_norm and k_norm as weights) and rotated (RopeArgs), where
+// those are given. Query head h reads K/V head h / (n_heads / n_kv_heads). Rows are appended to state.k_rows and v_rows, state.n_rows and s
 // are updated. Source: Lightning Attention-2 (Qin et al. 2024), section 3; sala-architecture 3.4.
 struct LightningAttnArgs {
   const float* q;          // [n_tokens, n_heads, head_dim]
@@ -140,6 +146,12 @@ struct LightningAttnArgs {
   float* out;              // [n_tokens, n_heads, head_dim]
   int n_tokens, n_heads, n_kv_heads, head_dim;
   float scale;
+  const float* q_norm = nullptr;  // [head_dim], with k_norm, or null
+  const float* k_norm = nullptr;
+  float eps = 0;
+  const float* cos = nullptr;     // [n_tokens, head_dim / 2], with sin, or null
+  const float* sin = nullptr;
+  const LightningAttnArgs* next = nullptr;  // another sequence, of the same sizes but for n_tokens, for the same call
 };
 
 // ---- sparse attention ---------------------------------------------------------------------------------------------------
@@ -248,11 +260,10 @@ struct Ops {
   void (*rms_norm)(const RmsNormArgs&, Stream&);
   void (*rope_table)(const RopeTableArgs&, Stream&);
   void (*rope)(const RopeArgs&, Stream&);
-  void (*swiglu)(const SwigluArgs&, Stream&);
   void (*sigmoid_gate)(const SigmoidGateArgs&, Stream&);
-  void (*add_scaled)(const AddScaledArgs&, Stream&);
   void (*quantize_rows)(const QuantizeRowsArgs&, Stream&);
   void (*matmul)(const MatmulArgs&, Stream&);
+  void (*swiglu_matmul)(const SwigluMatmulArgs&, Stream&);
   void (*lightning_attn)(const LightningAttnArgs&, Stream&);
   void (*sparse_attn)(const SparseAttnArgs&, Stream&);
   void (*compress_keys)(const CompressKeysArgs&, Stream&);

@@ -213,6 +213,7 @@ void Stream::run(int n, int grain, void (*body)(void*, int, int), void* argument
       pool.busy = false;
     }
   } release{pool};
+  ++n_barriers_;
 
   const int limit = pool.limit.load();
   if (limit == 1 || n <= grain) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <type_traits>
@@ -20,6 +21,9 @@ class Stream {
   Stream& operator=(const Stream&) = delete;
 
   int n_threads() const;
+
+  // Calls of parallel_for so far: threads wait for each other at the end of each.
+  int64_t n_barriers() const { return n_barriers_; }
 
   // The calls of this thread are in the background from now on.
   static void enter_background();
@@ -45,6 +49,7 @@ class Stream {
   void run(int n, int grain, void (*body)(void*, int, int), void* argument);
   struct Pool;
   std::unique_ptr<Pool> pool_;
+  int64_t n_barriers_ = 0;
 };
 
 }  // namespace sala

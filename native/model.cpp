@@ -63,35 +63,35 @@ void Forward::step() {
 }
 
 void Forward::attention(const LayerWeights& weights) {
-  const ModelConfig& config = model_.config;
   Workspace::Frame memory(model_.workspace);
-  float* x = memory.take<float>(h_.size());
-  float* out = memory.take<float>(h_.size());
-  model_.ops.rms_norm({h_.data(), weights.input_layernorm.data(), x, n_rows_, config.hidden_size, config.rms_norm_eps}, model_.stream);
-  if (config.mixer_types[layer_] == MixerType::lightning) {
-    lightning_attn_layer(*this, memory, weights, x, out);
+  if (model_.config.mixer_types[layer_] == MixerType::lightning) {
+    lightning_attn_layer(*this, memory, weights);
     ++lightning_layer_;
   } else {
-    sparse_attn_layer(*this, memory, weights, x, out);
+    sparse_attn_layer(*this, memory, weights);
     ++sparse_layer_;
   }
-  model_.ops.add_scaled({h_.data(), out, config.residual_scale(), int64_t(h_.size())}, model_.stream);
 }
 
 void Forward::mlp(const LayerWeights& weights) {
   const ModelConfig& config = model_.config;
-  const size_t size = size_t(n_rows_) * config.intermediate_size;
+  const int n_inner = config.intermediate_size;
   Workspace::Frame memory(model_.workspace);
-  float* x = memory.take<float>(h_.size());
-  float* out = memory.take<float>(h_.size());
-  float* gate = memory.take<float>(size);
-  float* up = memory.take<float>(size);
-  model_.ops.rms_norm({h_.data(), weights.post_attention_layernorm.data(), x, n_rows_, config.hidden_size, config.rms_norm_eps}, model_.stream);
-  LinearInput input(model_, memory, x, n_rows_, config.hidden_size);
-  input.apply({{weights.gate_proj, gate}, {weights.up_proj, up}});
-  model_.ops.swiglu({gate, up, gate, int64_t(size)}, model_.stream);
-  LinearInput(model_, memory, gate, n_rows_, config.intermediate_size).apply({{weights.down_proj, out}});
-  model_.ops.add_scaled({h_.data(), out, config.residual_scale(), int64_t(h_.size())}, model_.stream);
+  float* gate = memory.take<float>(size_t(n_rows_) * n_inner);
+  float* up = memory.take<float>(size_t(n_rows_) * n_inner);
+  LinearInput input(model_, memory, n_rows_, config.hidden_size, {&weights.gate_proj, &weights.up_proj});
+  LinearInput inner(model_, memory, n_rows_, n_inner, {&weights.down_proj});
+  model_.ops.rms_norm({.x = h_.data(), .weight = weights.post_attention_layernorm.data(), .out = input.x(), .n_tokens = n_rows_,
+                       .hidden_size = config.hidden_size, .eps = config.rms_norm_eps, .rows8 = input.rows8()},
+                      model_.stream);
+  const Rows8 rows8 = inner.rows8();
+  if (rows8.group_size && rows8.group_size % kPanelRows == 0 && !rows8.column_order) {
+    input.apply_swiglu({weights.gate_proj, gate}, {weights.up_proj, up}, rows8);
+    inner.apply({{weights.down_proj, h_.data(), config.residual_scale()}});
+  } else {
+    input.apply_swiglu({weights.gate_proj, gate}, {weights.up_proj, up}, {});
+    LinearInput(model_, memory, gate, n_rows_, n_inner).apply({{weights.down_proj, h_.data(), config.residual_scale()}});
+  }
 }
 
 void Forward::logits(int part, int first, int n, float* out) const {

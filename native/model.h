@@ -81,8 +81,8 @@ class Forward {
   void attention(const LayerWeights& weights);
   void mlp(const LayerWeights& weights);
 
-  friend void lightning_attn_layer(Forward&, Workspace::Frame&, const LayerWeights&, const float*, float*);
-  friend void sparse_attn_layer(Forward&, Workspace::Frame&, const LayerWeights&, const float*, float*);
+  friend void lightning_attn_layer(Forward&, Workspace::Frame&, const LayerWeights&);
+  friend void sparse_attn_layer(Forward&, Workspace::Frame&, const LayerWeights&);
 
   const Model& model_;
   std::vector<SequencePart> parts_;

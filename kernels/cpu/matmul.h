@@ -8,8 +8,9 @@
 
 namespace sala::reference {
 
-// Throws internal if shapes or pointers do not fit each other. Defined with the specification, once for all tables.
+// Throw internal if shapes or pointers do not fit each other. Defined with the specification, once for all tables.
 void check_matmul(const MatmulArgs& args);
+void check_swiglu_matmul(const SwigluMatmulArgs& args);
 
 }  // namespace sala::reference
 
@@ -39,7 +40,7 @@ inline void for_token_tiles(int n_tokens, Body&& body, int first = 0) {
   }
 }
 
-// out = sums + bias for the rows that panel `p` has. sums: [n_tokens, 16], of the tokens from first_token on.
+// out = sums + bias, or out + add_scale · (sums + bias), for the rows that panel `p` has. sums: [n_tokens, 16], of the tokens from first_token on.
 inline void store_panel(const MatmulArgs& args, int p, int first_token, int n_tokens, const float* sums) {
   const int n_rows = smaller(kPanelRows, args.weight->out_features - p * kPanelRows);
   const float* bias = args.bias ? args.bias + static_cast<int64_t>(p) * kPanelRows : nullptr;
@@ -52,6 +53,11 @@ inline void store_panel(const MatmulArgs& args, int p, int first_token, int n_to
     if (bias) {
       low = low + bias_low;
       high = high + bias_high;
+    }
+    if (args.add_scale != 0) {
+      const F32x8 scale = F32x8::set1(args.add_scale);
+      low = fma(scale, low, load_part(out, n_low));
+      if (n_high) high = fma(scale, high, load_part(out + kLanes, n_high));
     }
     store_part(low, out, n_low);
     if (n_high) store_part(high, out + kLanes, n_high);

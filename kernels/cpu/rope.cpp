@@ -1,7 +1,7 @@
 // cos, sin and the power are our own, in double from + − × / and fma alone, so that every machine gets the same bits;
 // their errors of some 1e-16 vanish in the rounding to fp32.
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/cpu/rows.h"
 #include "kernels/error.h"
 
 namespace sala::SALA_ISA {
@@ -103,14 +103,7 @@ void rope(const RopeArgs& args, Stream& stream) {
     for (int t = first_token; t < last_token; ++t) {
       for (int h = 0; h < args.n_heads; ++h) {
         float* x = args.x + (int64_t{t} * args.n_heads + h) * args.head_dim;
-        for (int c = 0; c < half; c += kLanes) {
-          const int n = half - c;
-          const F32x8 cos = load_part(args.cos + int64_t{t} * half + c, n);
-          const F32x8 sin = load_part(args.sin + int64_t{t} * half + c, n);
-          const F32x8 low = load_part(x + c, n), high = load_part(x + c + half, n);
-          store_part(fma(low, cos, F32x8::zero() - high * sin), x + c, n);
-          store_part(fma(high, cos, low * sin), x + c + half, n);
-        }
+        rotate_head(x, args.cos + int64_t{t} * half, args.sin + int64_t{t} * half, half);
       }
     }
   });

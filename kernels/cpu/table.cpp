@@ -7,8 +7,8 @@
 namespace sala::SALA_ISA {
 
 const Ops table = {
-    SALA_TEXT(SALA_ISA), "cpu", embed, rms_norm, rope_table, rope, swiglu, sigmoid_gate,
-    add_scaled, quantize_rows, matmul,
+    SALA_TEXT(SALA_ISA), "cpu", embed, rms_norm, rope_table, rope, sigmoid_gate,
+    quantize_rows, matmul, swiglu_matmul,
     lightning_attn, sparse_attn, compress_keys, block_scores, topk_blocks, read_mass,
 };
 

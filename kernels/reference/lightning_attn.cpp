@@ -7,7 +7,21 @@
 
 namespace sala::reference {
 
-void lightning_attn(const LightningAttnArgs& args, Stream&) {
+namespace {
+
+// Rows [n_tokens, n_heads, head_dim], normed and rotated as the arguments say.
+std::vector<float> prepared(const LightningAttnArgs& args, const float* rows, int n_heads, const float* norm, Stream& stream) {
+  std::vector<float> x(rows, rows + static_cast<size_t>(args.n_tokens) * n_heads * args.head_dim);
+  if (norm) rms_norm({x.data(), norm, x.data(), args.n_tokens * n_heads, args.head_dim, args.eps}, stream);
+  if (args.cos) rope({x.data(), args.cos, args.sin, args.n_tokens, n_heads, args.head_dim}, stream);
+  return x;
+}
+
+}  // namespace
+
+void lightning_attn(const LightningAttnArgs& args, Stream& stream) {
+  const std::vector<float> all_q = prepared(args, args.q, args.n_heads, args.q_norm, stream);
+  const std::vector<float> all_k = prepared(args, args.k, args.n_kv_heads, args.k_norm, stream);
   const int d = args.head_dim;
   const int n_per_group = args.n_heads / args.n_kv_heads;
   LightningState& state = *args.state;
@@ -20,12 +34,12 @@ void lightning_attn(const LightningAttnArgs& args, Stream&) {
     const int tau = state.n_rows;
     for (int g = 0; g < args.n_kv_heads; ++g) {
       const int64_t source = (int64_t{t} * args.n_kv_heads + g) * d;
-      std::memcpy(row(state.k_rows, g, tau), args.k + source, d * sizeof(float));
+      std::memcpy(row(state.k_rows, g, tau), all_k.data() + source, d * sizeof(float));
       std::memcpy(row(state.v_rows, g, tau), args.v + source, d * sizeof(float));
     }
     for (int h = 0; h < args.n_heads; ++h) {
       const int g = h / n_per_group;
-      const float* q = args.q + (int64_t{t} * args.n_heads + h) * d;
+      const float* q = all_q.data() + (int64_t{t} * args.n_heads + h) * d;
       const float* s = state.s + int64_t{h} * d * d;
       for (int c = 0; c < d; ++c) {
         o[c] = 0;
@@ -58,6 +72,7 @@ void lightning_attn(const LightningAttnArgs& args, Stream&) {
     }
     state.n_rows = 0;
   }
+  if (args.next) lightning_attn(*args.next, stream);
 }
 
 }  // namespace sala::reference

@@ -89,10 +89,34 @@ void matmul(const MatmulArgs& args, Stream& stream) {
   for (int t = 0; t < args.n_tokens; ++t) {
     for (int n = 0; n < args.weight->out_features; ++n) {
       const float product = args.q ? product_q(args, t, n) : product_x(args, t, n);
-      args.out[t * args.out_stride + n] = args.bias ? product + args.bias[n] : product;
+      const float sum = args.bias ? product + args.bias[n] : product;
+      float& out = args.out[t * args.out_stride + n];
+      out = args.add_scale != 0 ? std::fma(args.add_scale, sum, out) : sum;
     }
   }
   if (args.next) matmul(*args.next, stream);
+}
+
+void check_swiglu_matmul(const SwigluMatmulArgs& args) {
+  CHECK(args.gate != nullptr && args.up != nullptr && !args.gate->next && !args.up->next);
+  CHECK(args.gate->weight && args.up->weight && args.gate->weight->out_features == args.up->weight->out_features);
+  CHECK(args.gate->n_tokens == args.up->n_tokens && args.gate->out_stride == args.up->out_stride);
+  if (args.rows8.group_size == 0) return;
+  CHECK(args.rows8.group_size % kPanelRows == 0 && args.gate->weight->out_features % args.rows8.group_size == 0);
+  CHECK(args.rows8.column_order == nullptr && args.gate->out_stride == args.gate->weight->out_features);
+}
+
+void swiglu_matmul(const SwigluMatmulArgs& args, Stream& stream) {
+  check_swiglu_matmul(args);
+  matmul(*args.gate, stream);
+  matmul(*args.up, stream);
+  const int n_columns = args.gate->weight->out_features;
+  for (int64_t t = 0; t < args.gate->n_tokens; ++t) {
+    float* gate = args.gate->out + t * args.gate->out_stride;
+    const float* up = args.up->out + t * args.up->out_stride;
+    for (int n = 0; n < n_columns; ++n) gate[n] = static_cast<float>(gate[n] / (1 + std::exp(-double{gate[n]})) * up[n]);
+  }
+  round_rows(args.gate->out, args.gate->n_tokens, n_columns, args.rows8, stream);
 }
 
 }  // namespace sala::reference

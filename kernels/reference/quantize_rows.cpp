@@ -30,4 +30,9 @@ void quantize_rows(const QuantizeRowsArgs& args, Stream&) {
   }
 }
 
+void round_rows(const float* x, int n_rows, int n_cols, const Rows8& rows8, Stream& stream) {
+  if (rows8.group_size == 0) return;
+  quantize_rows({x, n_rows, n_cols, rows8.group_size, rows8.column_order, rows8.q, rows8.scales, rows8.sums}, stream);
+}
+
 }  // namespace sala::reference

@@ -4,8 +4,8 @@
 namespace sala::reference {
 
 const Ops table = {
-    "reference", "reference", embed, rms_norm, rope_table, rope, swiglu, sigmoid_gate,
-    add_scaled, quantize_rows, matmul,
+    "reference", "reference", embed, rms_norm, rope_table, rope, sigmoid_gate,
+    quantize_rows, matmul, swiglu_matmul,
     lightning_attn, sparse_attn, compress_keys, block_scores, topk_blocks, read_mass,
 };
 

@@ -5,9 +5,9 @@
 
 namespace sala {
 
-// x [n_rows, hidden_size]: normed input; out [n_rows, hidden_size]: o_proj's output. Both append to the sequences' own state and
-// take what they need from `memory`.
-void lightning_attn_layer(Forward& forward, Workspace::Frame& memory, const LayerWeights& weights, const float* x, float* out);
-void sparse_attn_layer(Forward& forward, Workspace::Frame& memory, const LayerWeights& weights, const float* x, float* out);
+// From the input norm to the addition of o_proj's output to the residual stream. Both append to the sequences' own state and take
+// what they need from `memory`.
+void lightning_attn_layer(Forward& forward, Workspace::Frame& memory, const LayerWeights& weights);
+void sparse_attn_layer(Forward& forward, Workspace::Frame& memory, const LayerWeights& weights);
 
 }  // namespace sala

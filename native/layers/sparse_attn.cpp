@@ -166,7 +166,7 @@ Attended attend_view(const View* view, int sparse_layer, const OwnKv& own, int d
 
 }  // namespace
 
-void sparse_attn_layer(Forward& forward, Workspace::Frame& memory, const LayerWeights& weights, const float* x, float* out) {
+void sparse_attn_layer(Forward& forward, Workspace::Frame& memory, const LayerWeights& weights) {
   const Model& model = forward.model_;
   const ModelConfig& config = model.config;
   const int n_rows = forward.n_rows_, d = config.head_dim, n_kv_heads = config.num_key_value_heads;
@@ -179,7 +179,12 @@ void sparse_attn_layer(Forward& forward, Workspace::Frame& memory, const LayerWe
   float* q_scale = memory.take<float>(n_rows);
   const float *q_scored = q, *k_scored = k;  // what blocks are selected by
 
-  LinearInput input(model, memory, x, n_rows, config.hidden_size);
+  LinearInput input = config.attn_use_output_gate
+                          ? LinearInput(model, memory, n_rows, config.hidden_size, {&weights.q_proj, &weights.k_proj, &weights.v_proj, &weights.o_gate})
+                          : LinearInput(model, memory, n_rows, config.hidden_size, {&weights.q_proj, &weights.k_proj, &weights.v_proj});
+  model.ops.rms_norm({.x = forward.h_.data(), .weight = weights.input_layernorm.data(), .out = input.x(), .n_tokens = n_rows,
+                      .hidden_size = config.hidden_size, .eps = config.rms_norm_eps, .rows8 = input.rows8()},
+                     model.stream);
   if (config.attn_use_output_gate) input.apply({{weights.q_proj, q}, {weights.k_proj, k}, {weights.v_proj, v}, {weights.o_gate, gate}});
   else input.apply({{weights.q_proj, q}, {weights.k_proj, k}, {weights.v_proj, v}});
   if (config.attn_use_rope) {
@@ -235,10 +240,10 @@ void sparse_attn_layer(Forward& forward, Workspace::Frame& memory, const LayerWe
                            .n_heads = config.num_attention_heads, .n_kv_heads = n_kv_heads, .head_dim = d},
                           model.stream);
   }
-  if (config.attn_use_output_gate) {
-    model.ops.sigmoid_gate({o, gate, int64_t(n_rows) * q_size}, model.stream);
-  }
-  LinearInput(model, memory, o, n_rows, q_size).apply({{weights.o_proj, out}});
+  const LinearInput::Product product{weights.o_proj, forward.h_.data(), config.residual_scale()};
+  LinearInput output(model, memory, o, n_rows, q_size);
+  if (config.attn_use_output_gate) model.ops.sigmoid_gate({o, gate, n_rows, q_size, output.rows8_for(weights.o_proj)}, model.stream);
+  output.apply({product});
 }
 
 }  // namespace sala

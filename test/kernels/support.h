@@ -79,6 +79,43 @@ inline double error_of(const Floats& found, const Floats& expected) {
   return worst / largest;
 }
 
+// x [n_rows, n_columns] as 8-bit rows, with all that belongs to them.
+struct Rounded {
+  std::vector<int8_t> q;
+  Floats scales;
+  std::vector<int32_t> sums;
+
+  Rounded(size_t n_rows, int n_columns, int group_size)
+      : q(n_rows * n_columns, -128), scales(poisoned(n_rows * n_columns / group_size)), sums(scales.size(), INT32_MIN) {}
+  Rows8 rows8(int group_size, const int32_t* column_order = nullptr) { return {group_size, column_order, q.data(), scales.data(), sums.data()}; }
+  bool operator==(const Rounded& other) const { return q == other.q && same_bits(scales, other.scales) && sums == other.sums; }
+};
+
+inline Rounded rounded(const Ops& ops, Stream& stream, const Floats& x, int n_columns, int group_size, const int32_t* order = nullptr) {
+  const int n_rows = static_cast<int>(x.size()) / n_columns;
+  Rounded rows(n_rows, n_columns, group_size);
+  ops.quantize_rows({x.data(), n_rows, n_columns, group_size, order, rows.q.data(), rows.scales.data(), rows.sums.data()}, stream);
+  return rows;
+}
+
+// silu(gate) * up, of numbers that are products of a column of weights by 1.
+inline Floats swiglu(const Ops& ops, Stream& stream, const Floats& gate, const Floats& up) {
+  const int n = static_cast<int>(gate.size());
+  const Matrix weights[] = {pack_dense(MatrixForm::f32, gate.data(), n, 1), pack_dense(MatrixForm::f32, up.data(), n, 1)};
+  const float one = 1;
+  Floats out[] = {poisoned(n), poisoned(n)};
+  MatmulArgs args[2] = {};
+  for (int i = 0; i < 2; ++i) {
+    args[i].weight = &weights[i];
+    args[i].x = &one;
+    args[i].out = out[i].data();
+    args[i].out_stride = n;
+    args[i].n_tokens = 1;
+  }
+  ops.swiglu_matmul({&args[0], &args[1], {}}, stream);
+  return out[0];
+}
+
 #if SALA_HAS_vnni_model
 namespace vnni_model {
 extern const Ops table;

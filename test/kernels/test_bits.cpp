@@ -27,11 +27,20 @@ TEST_CASE("norms and elementwise") {
   Random random(1);
   const Floats x = random.numbers(3 * 100, 30), y = random.numbers(3 * 100), weight = random.numbers(100);
   check(0xD2224C71F329F958, [&](const Ops& ops, Stream& stream) {
-    Floats normed(300), gated(300), closed = y, added = x;
+    Floats normed(300), closed = y, added = x, identity(100 * 100);
+    for (int i = 0; i < 100; ++i) identity[101 * i] = 1;
+    const Matrix one = pack_dense(MatrixForm::f32, identity.data(), 100, 100);
     ops.rms_norm({x.data(), weight.data(), normed.data(), 3, 100, 1e-6f}, stream);
-    ops.swiglu({x.data(), y.data(), gated.data(), 300}, stream);
-    ops.sigmoid_gate({closed.data(), x.data(), 300}, stream);
-    ops.add_scaled({added.data(), y.data(), 0.3f, 300}, stream);
+    Floats gated = swiglu(ops, stream, x, y);
+    ops.sigmoid_gate({closed.data(), x.data(), 3, 100}, stream);
+    MatmulArgs add{};
+    add.weight = &one;
+    add.x = y.data();
+    add.out = added.data();
+    add.out_stride = 100;
+    add.n_tokens = 3;
+    add.add_scale = 0.3f;
+    ops.matmul(add, stream);
     for (const Floats* part : {&gated, &closed, &added}) append(normed, *part);
     return normed;
   });

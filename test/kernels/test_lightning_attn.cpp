@@ -123,3 +123,47 @@ TEST_CASE("an empty call changes nothing") {
   CHECK(same_bits(sequence.run(*backends().back(), stream, {0, 64, 0, 6, 0}),
                   sequence.run(*backends().back(), stream, {70})));
 }
+
+TEST_CASE("norms and rotation within the call are those before it, and sequences of one call are those of a call each") {
+  constexpr int kHeads = 4, kKvHeads = 2, kDim = 32;
+  Random random(9);
+  const Floats q_norm = random.numbers(kDim, 2), k_norm = random.numbers(kDim, 2);
+  const Sequence sequences[] = {Sequence(70, kHeads, kKvHeads, kDim), Sequence(5, kHeads, kKvHeads, kDim), Sequence(130, kHeads, kKvHeads, kDim)};
+  for (const Ops* ops : tables_under_test()) {
+    CAPTURE(std::string(ops->name));
+    Stream stream(3);
+    std::vector<Floats> expected, out, s, k_rows, v_rows, cos, sin;
+    std::vector<LightningState> states;
+    for (const Sequence& sequence : sequences) {
+      const int n = sequence.n_tokens;
+      cos.push_back(poisoned(n * kDim / 2));
+      sin.push_back(poisoned(n * kDim / 2));
+      ops->rope_table({100, n, kDim, 1e4f, cos.back().data(), sin.back().data()}, stream);
+      Sequence prepared = sequence;
+      ops->rms_norm({prepared.q.data(), q_norm.data(), prepared.q.data(), n * kHeads, kDim, 1e-6f}, stream);
+      ops->rms_norm({prepared.k.data(), k_norm.data(), prepared.k.data(), n * kKvHeads, kDim, 1e-6f}, stream);
+      ops->rope({prepared.q.data(), cos.back().data(), sin.back().data(), n, kHeads, kDim}, stream);
+      ops->rope({prepared.k.data(), cos.back().data(), sin.back().data(), n, kKvHeads, kDim}, stream);
+      expected.push_back(prepared.run(*ops, stream, {n}));
+      out.push_back(poisoned(sequence.q.size()));
+      s.push_back(sequence.start);
+      k_rows.push_back(poisoned(kKvHeads * kLightningChunk * kDim));
+      v_rows.push_back(k_rows.back());
+    }
+    LightningAttnArgs args[3];
+    for (int i = 0; i < 3; ++i) states.push_back({s[i].data(), k_rows[i].data(), v_rows[i].data(), 0});
+    for (int i = 0; i < 3; ++i) {
+      const Sequence& sequence = sequences[i];
+      args[i] = {.q = sequence.q.data(), .k = sequence.k.data(), .v = sequence.v.data(), .log_decay = sequence.log_decay.data(),
+                 .state = &states[i], .out = out[i].data(), .n_tokens = sequence.n_tokens, .n_heads = kHeads, .n_kv_heads = kKvHeads,
+                 .head_dim = kDim, .scale = sequence.scale, .q_norm = q_norm.data(), .k_norm = k_norm.data(), .eps = 1e-6f,
+                 .cos = cos[i].data(), .sin = sin[i].data(), .next = i < 2 ? &args[i + 1] : nullptr};
+    }
+    ops->lightning_attn(args[0], stream);
+    for (int i = 0; i < 3; ++i) {
+      append(out[i], s[i]);
+      CHECK(same_bits(out[i], Floats(expected[i].begin(), expected[i].begin() + out[i].size())));
+      CHECK(states[i].n_rows == sequences[i].n_tokens % kLightningChunk);
+    }
+  }
+}

@@ -69,25 +69,25 @@ Weights int8_weights(int n, int k) {
 
 // ---- activations ----------------------------------------------------------------------------------------------------
 
-struct Rows8 {
+struct QuantizedRows {
   int n_rows, n_cols, group_size;
   std::vector<int8_t> q;
   Floats scales;
   std::vector<int32_t> sums;
 };
 
-Rows8 quantized(const Ops& ops, Stream& stream, const Floats& x, int n_cols, int group_size,
+QuantizedRows quantized(const Ops& ops, Stream& stream, const Floats& x, int n_cols, int group_size,
                 const int32_t* order = nullptr) {
   const int n_rows = static_cast<int>(x.size() / n_cols);
   const size_t n_groups = x.size() / group_size;
-  Rows8 rows{n_rows,           n_cols, group_size, std::vector<int8_t>(x.size(), -128),
+  QuantizedRows rows{n_rows,           n_cols, group_size, std::vector<int8_t>(x.size(), -128),
              poisoned(n_groups), std::vector<int32_t>(n_groups, INT32_MIN)};
   ops.quantize_rows({x.data(), n_rows, n_cols, group_size, order, rows.q.data(), rows.scales.data(), rows.sums.data()},
                     stream);
   return rows;
 }
 
-MatmulArgs args_for(const Rows8& rows, int first = 0) {
+MatmulArgs args_for(const QuantizedRows& rows, int first = 0) {
   const int64_t n_groups = rows.n_cols / rows.group_size;
   MatmulArgs args{};
   args.q = rows.q.data() + int64_t(first) * rows.n_cols;
@@ -159,7 +159,7 @@ void check_q(const Weights& w, int n_tokens, int group_size, bool with_bias = tr
   CAPTURE(group_size);
   Random random(n_tokens + w.k);
   Stream alone(1);
-  const Rows8 rows = quantized(*backends().front(), alone, random.numbers(size_t(n_tokens) * w.k, 3), w.k, group_size);
+  const QuantizedRows rows = quantized(*backends().front(), alone, random.numbers(size_t(n_tokens) * w.k, 3), w.k, group_size);
   const Floats bias = random.numbers(w.n);
   const MatmulArgs args = args_for(rows);
   const float* b = with_bias ? bias.data() : nullptr;
@@ -207,7 +207,7 @@ TEST_CASE("the reference multiplies what was packed") {
     CAPTURE(w.n);
     CAPTURE(w.k);
     const Floats x = random.numbers(size_t(n_tokens) * w.k), bias = random.numbers(w.n);
-    const Rows8 rows = quantized(ops, stream, x, w.k, group_size, w.order.empty() ? nullptr : w.order.data());
+    const QuantizedRows rows = quantized(ops, stream, x, w.k, group_size, w.order.empty() ? nullptr : w.order.data());
     Floats from_x, from_q;
     for (int t = 0; t < n_tokens; ++t) {
       for (int n = 0; n < w.n; ++n) {
@@ -293,8 +293,8 @@ TEST_CASE("a column order and the permuted columns give the same product") {
     Stream stream(2);
     CHECK(same_bits(product(*ops, stream, ordered.matrix, args_for(x, k), nullptr),
                     product(*ops, stream, unordered, args_for(permuted, k), nullptr)));
-    const Rows8 a = quantized(*ops, stream, x, k, 64, ordered.order.data());
-    const Rows8 b = quantized(*ops, stream, permuted, k, 64);
+    const QuantizedRows a = quantized(*ops, stream, x, k, 64, ordered.order.data());
+    const QuantizedRows b = quantized(*ops, stream, permuted, k, 64);
     CHECK(a.q == b.q);
     CHECK(same_bits(a.scales, b.scales));
     CHECK(a.sums == b.sums);
@@ -307,7 +307,7 @@ TEST_CASE("sums at their limits are exact") {
   for (int n_tokens : {1, 4, 6, 11}) {
     for (int activation : {127, -127}) {
       const size_t n_groups = size_t(n_tokens) * (k / 128);
-      Rows8 rows{n_tokens, k, 128, std::vector<int8_t>(size_t(n_tokens) * k, int8_t(activation)),
+      QuantizedRows rows{n_tokens, k, 128, std::vector<int8_t>(size_t(n_tokens) * k, int8_t(activation)),
                  Floats(n_groups, 1.0f), std::vector<int32_t>(n_groups, 128 * activation)};
       const auto check = [&](const Matrix& matrix, int weight) {
         for (const Ops* ops : tables_under_test()) {
@@ -341,7 +341,7 @@ TEST_CASE("groups of zeros give zero, not NaN") {
     CAPTURE(ops->name);
     Stream stream(1);
     for (int n_tokens : {1, 9}) {
-      const Rows8 rows = quantized(*ops, stream, Floats(size_t(n_tokens) * 128), 128, 64);
+      const QuantizedRows rows = quantized(*ops, stream, Floats(size_t(n_tokens) * 128), 128, 64);
       CHECK(rows.scales == Floats(rows.scales.size()));
       CHECK(product(*ops, stream, w.matrix, args_for(rows), nullptr) == Floats(size_t(n_tokens) * 17));
     }
@@ -357,7 +357,7 @@ TEST_CASE("several products of one call are those of a call each") {
     for (const Ops* ops : tables_under_test()) {
       CAPTURE(ops->name);
       Stream stream(3);
-      const Rows8 rows = quantized(*ops, stream, x, 128, 64);
+      const QuantizedRows rows = quantized(*ops, stream, x, 128, 64);
       MatmulArgs products[] = {args_for(rows), args_for(Floats{}, 128), args_for(rows), args_for(x, 128)};
       const Matrix* weights[] = {&int4.matrix, &dense, &int8.matrix, &dense};
       std::vector<Floats> together, alone;
@@ -375,6 +375,66 @@ TEST_CASE("several products of one call are those of a call each") {
   }
 }
 
+TEST_CASE("a product is added to what is there with one FMA") {
+  Random random(12);
+  const Weights w = int4_weights(41, 128, 64);
+  for (int n_tokens : {1, 5, 40}) {
+    const Floats x = random.numbers(size_t(n_tokens) * 128), bias = random.numbers(41), before = random.numbers(size_t(n_tokens) * 41);
+    for (const Ops* ops : tables_under_test()) {
+      CAPTURE(ops->name);
+      Stream stream(2);
+      const QuantizedRows rows = quantized(*ops, stream, x, 128, 64);
+      Floats expected = product(*ops, stream, w.matrix, args_for(rows), bias.data()), found = before;
+      for (size_t i = 0; i < expected.size(); ++i) expected[i] = std::fma(0.7f, expected[i], before[i]);
+      MatmulArgs args = args_for(rows);
+      args.weight = &w.matrix;
+      args.bias = bias.data();
+      args.out = found.data();
+      args.out_stride = 41;
+      args.add_scale = 0.7f;
+      ops->matmul(args, stream);
+      CHECK(same_bits(found, expected));
+    }
+  }
+}
+
+TEST_CASE("swiglu_matmul is its two products, the gate and the rounding one by one") {
+  Random random(13);
+  const Weights gate = int4_weights(96, 128, 64), up = int8_weights(96, 128);
+  for (int n_tokens : {1, 7, 40}) {
+    const Floats x = random.numbers(size_t(n_tokens) * 128), bias = random.numbers(96);
+    for (const Ops* ops : tables_under_test()) {
+      CAPTURE(ops->name);
+      Stream stream(3);
+      const QuantizedRows rows = quantized(*ops, stream, x, 128, 64);
+      const Floats gate_alone = product(*ops, stream, gate.matrix, args_for(rows), bias.data());
+      const Floats up_alone = product(*ops, stream, up.matrix, args_for(rows), nullptr);
+      const Floats expected = swiglu(*ops, stream, gate_alone, up_alone);
+      for (int group_size : {0, 16, 32, 96}) {
+        Floats out = poisoned(expected.size()), scratch = out;
+        MatmulArgs args[] = {args_for(rows), args_for(rows)};
+        args[0].weight = &gate.matrix;
+        args[0].bias = bias.data();
+        args[0].out = out.data();
+        args[1].weight = &up.matrix;
+        args[1].out = scratch.data();
+        args[0].out_stride = args[1].out_stride = 96;
+        Rounded fused(n_tokens, 96, group_size ? group_size : 96);
+        ops->swiglu_matmul({&args[0], &args[1], group_size ? fused.rows8(group_size) : Rows8{}}, stream);
+        if (!group_size) CHECK(same_bits(out, expected));
+        if (group_size) CHECK(fused == rounded(*ops, stream, expected, 96, group_size));
+      }
+      MatmulArgs args = args_for(rows);
+      args.weight = &gate.matrix;
+      Floats out = poisoned(expected.size());
+      args.out = out.data();
+      args.out_stride = 96;
+      Rounded fused(n_tokens, 96, 24);
+      CHECK_THROWS_AS(ops->swiglu_matmul({&args, &args, fused.rows8(24)}, stream), EngineError);
+    }
+  }
+}
+
 TEST_CASE("no tokens, and arguments that do not fit") {
   const Weights w = int4_weights(17, 128, 64);
   Stream stream(1);
@@ -383,7 +443,7 @@ TEST_CASE("no tokens, and arguments that do not fit") {
     CHECK(product(*ops, stream, w.matrix, args_for(Floats{}, 128), nullptr).empty());
     CHECK(quantized(*ops, stream, {}, 128, 64).q.empty());
 
-    const Rows8 rows = quantized(*ops, stream, Floats(128, 1.0f), 128, 64);
+    const QuantizedRows rows = quantized(*ops, stream, Floats(128, 1.0f), 128, 64);
     Floats out(17);
     MatmulArgs args = args_for(rows);
     args.weight = &w.matrix;
@@ -406,12 +466,12 @@ TEST_CASE("quantize_rows") {
   const auto check = [&](const Floats& x, int n_cols, int group_size, const int32_t* order = nullptr) {
     CAPTURE(n_cols);
     CAPTURE(group_size);
-    const Rows8 expected = quantized(*backends().front(), alone, x, n_cols, group_size, order);
+    const QuantizedRows expected = quantized(*backends().front(), alone, x, n_cols, group_size, order);
     for (const Ops* ops : tables_under_test()) {
       for (int n_threads : {1, 2}) {
         CAPTURE(ops->name);
         Stream stream(n_threads);
-        const Rows8 rows = quantized(*ops, stream, x, n_cols, group_size, order);
+        const QuantizedRows rows = quantized(*ops, stream, x, n_cols, group_size, order);
         CHECK(rows.q == expected.q);
         CHECK(same_bits(rows.scales, expected.scales));
         CHECK(rows.sums == expected.sums);
@@ -425,11 +485,11 @@ TEST_CASE("quantize_rows") {
   check(random.numbers(896 * 9), 896, 128, shuffled(random, 896).data());
 
   // The largest magnitude becomes ±127, halves go to the even side, and the row comes back within half a step.
-  const Rows8 ties = check({127, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -127, 63.5f}, 8, 8);
+  const QuantizedRows ties = check({127, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -127, 63.5f}, 8, 8);
   CHECK(ties.q == std::vector<int8_t>{127, 0, 2, 2, 0, -2, -127, 64});
   CHECK(ties.sums[0] == 66);
   const Floats x = random.numbers(128 * 4, 2);
-  const Rows8 rows = check(x, 128, 128);
+  const QuantizedRows rows = check(x, 128, 128);
   for (size_t i = 0; i < x.size(); ++i) {
     const float step = rows.scales[i / 128];
     CHECK(std::fabs(rows.q[i] * step - x[i]) <= step * 0.5001f);

@@ -34,3 +34,30 @@ TEST_CASE("rms_norm") {
   check(2, 64, 1e-6f);  // eps counts
   check(0, 64, 1);
 }
+
+TEST_CASE("rms_norm gates and rounds its rows as the operators apart do") {
+  Random random(8);
+  const int n_rows = 70, n = 96;
+  const Floats x = random.numbers(n_rows * n, 3), weight = random.numbers(n, 2), gate = random.numbers(n_rows * n, 5);
+  std::vector<int32_t> order(n);
+  for (int i = 0; i < n; ++i) order[i] = (i * 5 + 1) % n;
+  for (const Ops* ops : tables_under_test()) {
+    CAPTURE(std::string(ops->name));
+    for (bool gated : {false, true}) {
+      for (const int32_t* columns : {static_cast<const int32_t*>(nullptr), static_cast<const int32_t*>(order.data())}) {
+        for (bool keeps_rows : {false, true}) {
+          Stream stream(3);
+          Floats apart = poisoned(x.size()), together = poisoned(x.size());
+          ops->rms_norm({x.data(), weight.data(), apart.data(), n_rows, n, 1e-6f}, stream);
+          if (gated) ops->sigmoid_gate({apart.data(), gate.data(), n_rows, n}, stream);
+          Rounded fused(n_rows, n, 32);
+          ops->rms_norm({x.data(), weight.data(), keeps_rows ? together.data() : nullptr, n_rows, n, 1e-6f, gated ? gate.data() : nullptr,
+                         fused.rows8(32, columns)},
+                        stream);
+          if (keeps_rows) CHECK(same_bits(together, apart));
+          CHECK(fused == rounded(*ops, stream, apart, n, 32, columns));
+        }
+      }
+    }
+  }
+}
