@@ -4,6 +4,7 @@
 
 #include "kernels/backend.h"
 #include "native/jobs/encode.h"
+#include "native/jobs/keep.h"
 #include "native/jobs/open.h"
 #include "native/jobs/read.h"
 #include "native/jobs/tail_jobs.h"
@@ -17,6 +18,9 @@ constexpr int kNumericsRevision = 1;
 
 // Enough that a thread of another program has ten times the share of a core.
 constexpr int kBackgroundNiceness = 10;
+
+// A process that has the store and is ending writes what it has and is gone by then.
+constexpr int kStoreWaitMs = 3000;
 
 // More would be a mistake, and cost more than they bring.
 constexpr int kMaxThreads = 1024;
@@ -76,8 +80,8 @@ Engine::Engine(EngineOptions options) : options_(std::move(options)), memory_lim
   }
   model_.reset(new Model{std::move(config), std::move(weights), best_backend(), *stream_, workspace_, options_.activations});
   // fp32 keys and values are for conformance: never stored.
-  if (model_->kv_form() == KvForm::f32) options_.segments_dir.clear();
-  segments_ = std::make_unique<SegmentTable>(model_->config, model_->kv_form(), options_.segments_dir, reading);
+  if (model_->kv_form() != KvForm::f32 && !options_.store_dir.empty()) open_store(reading);
+  segments_ = std::make_unique<SegmentTable>(model_->config, model_->kv_form(), store_, reading);
   memory_.weight_bytes = model_->weights.bytes();
   scheduler_ = std::make_unique<Scheduler>([] {
     set_thread_niceness(kBackgroundNiceness);
@@ -86,6 +90,18 @@ Engine::Engine(EngineOptions options) : options_(std::move(options)), memory_lim
 }
 
 Engine::~Engine() { scheduler_.reset(); }
+
+void Engine::open_store(const std::optional<ReadingKeys>& reading) {
+  StoreOptions options;
+  options.reading = reading;
+  options.max_bytes = options_.max_disk_bytes;
+  options.lock_wait_ms = kStoreWaitMs;
+  try {
+    store_ = std::make_shared<Store>(system_files(), options_.store_dir, options_.store_identity, options);
+  } catch (const EngineError& error) {
+    store_failure_ = error;
+  }
+}
 
 std::string Engine::numerics() const {
   return std::string(model_->ops.family) + "." + std::to_string(kNumericsRevision) + (model_->kv_form() == KvForm::int8 ? ".kv8" : ".kv32");
@@ -143,7 +159,7 @@ Engine::JobPtr Engine::set_prefix(std::vector<int32_t> tokens, Completion<int> d
   return job;
 }
 
-Engine::JobPtr Engine::open_segments(std::vector<SegmentKey> keys, Completion<OpenResult> done) {
+Engine::JobPtr Engine::open_segments(std::vector<SegmentKey> keys, Completion<std::vector<int32_t>> done) {
   auto job = std::make_shared<OpenJob>(*this, std::move(keys), std::move(done));
   scheduler_->add(Priority::prefill, job);
   return job;
@@ -161,6 +177,19 @@ void Engine::release_segments(std::vector<int32_t> handles) {
     for (int32_t handle : handles) segments_->release(handle);
     update_memory();
   });
+}
+
+Engine::JobPtr Engine::remove_segments(std::vector<SegmentKey> keys, Completion<Store::Removed> done) {
+  auto job = std::make_shared<OneStep<Store::Removed>>(
+      [this, keys = std::move(keys)] { return store_ ? store_->remove(keys) : Store::Removed{}; }, std::move(done));
+  scheduler_->add(Priority::control, job);  // in the order of the calls, as releasing is
+  return job;
+}
+
+Engine::JobPtr Engine::keep_segments(Completion<KeepResult> done) {
+  auto job = std::make_shared<KeepJob>(*this, std::move(done));
+  scheduler_->add(Priority::edit, job);
+  return job;
 }
 
 Engine::JobPtr Engine::read(ReadInput input, Priority priority, Completion<std::vector<float>> done) {

@@ -15,6 +15,7 @@
 #include "native/context/segment_table.h"
 #include "native/model.h"
 #include "native/scheduler.h"
+#include "native/store/store.h"
 
 namespace sala {
 
@@ -23,7 +24,9 @@ struct EngineOptions {
   Activations activations = Activations::int8;
   int n_threads = 1;
   uint64_t max_memory_bytes = 0;  // private memory of the process at most; 0: no limit
-  std::string segments_dir;  // empty: nothing is kept on disk
+  std::string store_dir;  // empty: nothing is kept on disk
+  std::string store_identity;  // of the model: a store of another one is begun anew
+  uint64_t max_disk_bytes = StoreOptions{}.max_bytes;
   // Keys of this layer and of the K/V heads of these query heads stay resident for reading.
   std::optional<int> read_layer;
   std::vector<int> read_heads;
@@ -46,10 +49,10 @@ struct EncodeResult {
   std::optional<EngineError> store_failure;  // the first one; the segments are in memory all the same
 };
 
-struct OpenResult {
-  std::vector<int32_t> handles;      // −1: no sound file
-  std::vector<SegmentKey> damaged;
-  int n_newer = 0;                   // files of a later version: as if they were not there
+// What the store had refused, once it was tried again.
+struct KeepResult {
+  uint64_t needed_bytes = 0;            // room in the store for what it refuses still; 0: it has all
+  std::optional<EngineError> failure;   // why it refuses it
 };
 
 enum class TailStart { prefix, empty };
@@ -116,9 +119,15 @@ struct Tail {
 
 class Engine {
  public:
-  // Loads the model: seconds. Throws model_not_found, model_invalid, unsupported, out_of_memory, invalid_argument.
+  // Loads the model: seconds. Throws model_not_found, model_invalid, unsupported, out_of_memory, invalid_argument. Without a store
+  // that can be used it goes on in memory alone: store_failure().
   explicit Engine(EngineOptions options);
   ~Engine();  // cancels what is not finished
+
+  // Null: nothing is kept. It commits when its user says so.
+  const std::shared_ptr<Store>& store() const { return store_; }
+  // Why there is no store though one was wanted.
+  const std::optional<EngineError>& store_failure() const { return store_failure_; }
 
   const Model& model() const { return *model_; }
   std::string numerics() const;  // "<family>.<revision>.<stored form>": what a segment's bytes depend on beside model and text
@@ -134,11 +143,16 @@ class Engine {
   // P: run once, its end state is where segments start. Refused while there are segments of another prefix, since addresses and
   // views would mix; requests made before it and not finished fail.
   JobPtr set_prefix(std::vector<int32_t> tokens, Completion<int> done);
-  JobPtr open_segments(std::vector<SegmentKey> keys, Completion<OpenResult> done);
-  // on_segment(i): segment i is in memory and, where there is a store, in its file.
+  // Handles of what is in memory or in the store, −1 for the rest.
+  JobPtr open_segments(std::vector<SegmentKey> keys, Completion<std::vector<int32_t>> done);
+  // on_segment(i): segment i is in memory and, where there is a store that takes it, in it.
   JobPtr encode_segments(std::vector<SegmentInput> segments, Priority priority, std::function<void(int)> on_segment,
                          Completion<EncodeResult> done);
   void release_segments(std::vector<int32_t> handles);
+  // Removes segments from the store but for those that are in memory, after all that was released before.
+  JobPtr remove_segments(std::vector<SegmentKey> keys, Completion<Store::Removed> done);
+  // Tries again what the store refused.
+  JobPtr keep_segments(Completion<KeepResult> done);
   // Share of each segment, in order; headers are left out.
   JobPtr read(ReadInput input, Priority priority, Completion<std::vector<float>> done);
 
@@ -155,10 +169,12 @@ class Engine {
  private:
   friend class OpenJob;
   friend class EncodeJob;
+  friend class KeepJob;
   friend class ReadJob;
   friend class PrefillJob;
   friend class DecodeJob;
 
+  void open_store(const std::optional<ReadingKeys>& reading);
   void make_tail(int id, const std::function<void(Tail&)>& make);
   Tail& tail(int id);
   void update_memory();
@@ -170,6 +186,8 @@ class Engine {
   std::unique_ptr<Stream> stream_;
   Workspace workspace_;
   std::unique_ptr<Model> model_;
+  std::shared_ptr<Store> store_;
+  std::optional<EngineError> store_failure_;
   std::unique_ptr<SegmentTable> segments_;
   std::unique_ptr<Sequence> prefix_;
   std::vector<int32_t> prefix_tokens_;

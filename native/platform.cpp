@@ -17,7 +17,6 @@
 #endif
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -202,37 +201,7 @@ std::string folder_of(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
-// Removes the file unless it was kept: also when an exception passes.
-struct TemporaryFile {
-  std::string path;
-  bool kept = false;
-  ~TemporaryFile() {
-    if (!kept) ::unlink(path.c_str());
-  }
-};
-
 }  // namespace
-
-void write_file_atomically(const std::string& path, const std::vector<Bytes>& parts) {
-  static std::atomic<uint64_t> counter{0};
-  const std::string temporary_path = path + "." + std::to_string(::getpid()) + "." + std::to_string(counter++) + ".tmp";
-  FileDescriptor file(::open(temporary_path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-  if (file.get() < 0) fail_write(path, "create a file beside it", errno);
-  TemporaryFile temporary{temporary_path};
-  for (const Bytes& part : parts) {
-    for (size_t written = 0; written < part.size;) {
-      const ssize_t n = ::write(file.get(), static_cast<const uint8_t*>(part.data) + written, part.size - written);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) fail_write(path, "write", errno);
-      written += static_cast<size_t>(n);
-    }
-  }
-  if (::fsync(file.get()) != 0) fail_write(path, "flush", errno);
-  if (file.close() != 0) fail_write(path, "close", errno);
-  if (::rename(temporary_path.c_str(), path.c_str()) != 0) fail_write(path, "rename", errno);
-  temporary.kept = true;
-  sync_folder(folder_of(path));
-}
 
 void ensure_folder(const std::string& path) {
   if (::mkdir(path.c_str(), 0700) == 0 || (errno == EEXIST && is_folder(path))) return;

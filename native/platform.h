@@ -49,7 +49,6 @@ struct FileStatus {
 
 // Links are followed. Kind::none if there is nothing or it cannot be looked at.
 FileStatus file_status(const std::string& path);
-inline bool is_regular_file(const std::string& path) { return file_status(path).kind == FileStatus::Kind::regular; }
 inline bool is_folder(const std::string& path) { return file_status(path).kind == FileStatus::Kind::folder; }
 
 std::string join_path(const std::string& folder, const std::string& name);
@@ -64,11 +63,6 @@ struct Bytes {
   const void* data;
   size_t size;
 };
-
-// The concatenated parts become the file `path`, all or nothing, and durable: temporary file beside it, fsync, rename,
-// fsync of the folder. Mode 0600. Throws store_full (no space, quota, file size limit) or store_unwritable (rights,
-// read-only, no such folder, anything else), and leaves no temporary file behind.
-void write_file_atomically(const std::string& path, const std::vector<Bytes>& parts);
 
 // The folder and those above it, mode 0700 where they are made. Throws store_unwritable or store_full.
 void ensure_folder(const std::string& path);
@@ -97,8 +91,8 @@ class RandomAccessFile {
   uint64_t size_ = 0;
 };
 
-// A file that only grows, or is cut; mode 0600, made if it is not there. Throws store_full or store_unwritable as
-// write_file_atomically does; a failed append may have left a part of its bytes.
+// A file that only grows, or is cut; mode 0600, made if it is not there. Throws store_full (no space, quota, file size limit) or
+// store_unwritable (rights, read-only, no such folder, anything else); a failed append may have left a part of its bytes.
 class AppendFile {
  public:
   explicit AppendFile(const std::string& path);

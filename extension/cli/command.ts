@@ -55,12 +55,21 @@ export async function runCommand<Options extends CommonOptions>(
 
 /** A connection with the workspace opened, closed after `work`. */
 export async function withEngine<T>(
-  { options, output, signal }: Frame,
+  frame: Frame,
   open: Pick<messages.OpenParams, 'watch' | 'ingest'>,
   work: (client: EngineClient, opened: messages.Coverage, roots: readonly messages.Root[]) => Promise<T>,
 ): Promise<T> {
+  const { options, signal } = frame;
   // What can be wrong with the arguments is told before an engine is started.
   const workspace = roots(options);
+  return withClient(frame, async (client) => {
+    const params = { ...open, roots: workspace, trusted: true, settings: engineSettings(options) };
+    return work(client, await client.request(messages.open, params, signal), workspace);
+  });
+}
+
+/** A connection without a workspace, closed after `work`. */
+export async function withClient<T>({ options, output }: Frame, work: (client: EngineClient) => Promise<T>): Promise<T> {
   const clientOptions: EngineClientOptions = {
     dist: assetPath(),
     args: engineArgs(await modelDir(options), options),
@@ -78,8 +87,7 @@ export async function withEngine<T>(
   try {
     const { remark } = await client.start();
     if (remark !== undefined) output.note(remark);
-    const params = { ...open, roots: workspace, trusted: true, settings: engineSettings(options) };
-    return await work(client, await client.request(messages.open, params, signal), workspace);
+    return await work(client);
   } finally {
     client.dispose();
   }

@@ -1,5 +1,6 @@
 // `sala doctor`: what keeps the engine from running here, check by check, each with what was expected and found. The addon and the
-// model are tried in a process of their own: where it crashes, that is the finding. Nothing is repaired.
+// model are tried in a process of their own: where it crashes, that is the finding. Nothing is repaired but the store, with
+// --verify, by whichever engine has it: what is damaged is dropped, to be read again.
 
 import { spawnSync, type SpawnSyncReturns } from 'node:child_process';
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync, statfsSync, statSync } from 'node:fs';
@@ -10,11 +11,13 @@ import { accepts, endpointName, endpointPath } from '../engine/endpoint';
 import { EngineError, toEngineError } from '../engine/errors';
 import { assetPath } from '../engine/assets';
 import { describeEnd } from '../engine/launch';
+import { verify } from '../engine/messages';
 import { openStoreFolder, type StoreFolder } from '../engine/store-folder';
 import { readModelFolder } from '../engine/model-folder';
 import { Tokenizer } from '../engine/tokenizer';
-import type { Frame } from './command';
+import { withClient, type Frame } from './command';
 import { modelDir, type CommonOptions } from './options';
+import { count } from './output';
 
 export interface DoctorOptions extends CommonOptions {
   readonly verify?: boolean;
@@ -36,7 +39,6 @@ const loadMs = 300_000;
 
 export async function doctor(frame: Frame<DoctorOptions>): Promise<void> {
   const { options, output } = frame;
-  if (options.verify) throw new EngineError('unsupported', 'doctor --verify: this version does not look into the store');
   const checks: Check[] = [];
   const check = async (name: string, work: () => string | Promise<string>): Promise<void> => {
     let outcome: Check;
@@ -74,6 +76,7 @@ export async function doctor(frame: Frame<DoctorOptions>): Promise<void> {
   });
   await check('disk', () => checkDisk(store?.dir));
   await check('engine', () => describeEngine(store?.dir, options));
+  if (options.verify) await check('contents', () => verifyStore(frame, checks));
   output.result({ checks }, () => '');
   if (checks.some(({ ok }) => !ok)) frame.failed();
 }
@@ -238,6 +241,16 @@ function checkDisk(dir: string | undefined): string {
   const free = bavail * bsize;
   if (free < leastFreeDisk) throw new Error(`expected at least ${formatBytes(leastFreeDisk)} free in ${dir}, found ${formatBytes(free)}`);
   return `${formatBytes(free)} free in ${dir}`;
+}
+
+/** Throws what was found damaged: it is dropped by then, and read again when it is wanted. */
+async function verifyStore(frame: Frame<DoctorOptions>, before: readonly Check[]): Promise<string> {
+  if (before.some(({ ok, name }) => !ok && name !== 'disk')) throw new Error('expected an engine that can run, to look at the store; found what failed above');
+  const { segments, files, bytes, damaged, findings } = await withClient(frame, (client) => client.request(verify, undefined, frame.signal));
+  const all = `${count(segments, 'segment')} in ${count(files, 'file')}, ${formatBytes(bytes)}`;
+  if (findings.length === 0) return `${all}: every byte is what it was`;
+  const what = damaged > 0 ? `${count(damaged, 'segment')} damaged and dropped, to be read again` : 'damaged parts dropped, to be made again';
+  throw new Error(`expected ${all} as they were written, found ${what}: ${findings.join('; ')}`);
 }
 
 async function describeEngine(dir: string | undefined, { activations }: DoctorOptions): Promise<string> {

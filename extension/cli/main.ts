@@ -118,7 +118,7 @@ command('bench')
 
 command('doctor')
   .description('looks for what keeps the engine from running here')
-  .option('--verify', 'also read the whole store')
+  .option('--verify', 'also read the whole store; what is damaged is dropped, to be read again')
   .addHelpText('after', examples('sala doctor'))
   .action((options: CommonOptions) => runCommand(options, async (frame) => (await import('./doctor')).doctor(frame)));
 

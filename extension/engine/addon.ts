@@ -19,8 +19,8 @@ export interface LoadOptions {
   readonly threads: number;
   /** Private memory of this process at most; absent: no limit. `out_of_memory` where the weights do not fit. */
   readonly maxMemoryBytes?: number;
-  /** Folder of the segment files; absent: nothing is kept on disk and segments stay in memory. */
-  readonly segmentsDir?: string;
+  /** Where segments are kept, and under what name of the model: a store of another one is begun anew. Absent: they stay in memory. */
+  readonly store?: { readonly dir: string; readonly identity: string; readonly maxBytes?: number };
   /** Keys that stay resident for reading (sala.json's `read`). */
   readonly reading?: { readonly layer: number; readonly heads: readonly number[] };
 }
@@ -49,7 +49,7 @@ export interface Job<T> {
 }
 
 export interface SegmentInput {
-  /** 64 hex digits: the segment's address, and its file's name. */
+  /** 64 hex digits: the segment's address. */
   readonly key: string;
   /** Header and text; the prefix is not repeated. */
   readonly tokens: Int32Array;
@@ -63,17 +63,79 @@ export interface EncodeResult {
   /** Tokens that were run through the model (0 for those already in memory). */
   readonly encodedTokens: number;
   readonly seconds: number;
-  /** The first failure to keep a segment on disk (`store_full`, `store_unwritable`); all of them are in memory all the same. */
-  readonly storeFailure?: Error & { readonly code: string };
+  /** The first failure to add a segment to the store (`store_full`, `store_unwritable`); all of them are in memory all the same. */
+  readonly storeFailure?: NativeError;
 }
 
-export interface OpenResult {
-  /** Handle of each key, −1 where no sound file is there. */
-  readonly handles: Int32Array;
-  /** Keys whose file was damaged; it was set aside under the same name with `.damaged` behind it. */
-  readonly damaged: readonly string[];
-  /** How many have a file of a later version of ours: as if it were not there. Encoding the segment replaces it. */
-  readonly newer: number;
+export type NativeError = Error & { readonly code: string };
+
+export interface KeepResult {
+  /** Room that the store needs for what it refuses still. */
+  readonly neededBytes: number;
+  /** Why it refuses it; absent: it has all. */
+  readonly failure?: NativeError;
+}
+
+export interface Removed {
+  readonly segments: number;
+  readonly bytes: number;
+}
+
+/** Records of the store: what is known of files, of versions of files, of roots. Keys and values are any text. */
+export type StoreTable = 'files' | 'versions' | 'roots';
+
+export interface StoreChange {
+  readonly table: StoreTable;
+  readonly key: string;
+  /** null: the record goes. */
+  readonly value: string | null;
+}
+
+export interface StoreStatistics {
+  /** Of all files, and of the segments in them. */
+  readonly bytes: number;
+  readonly liveBytes: number;
+  readonly nSegments: number;
+  readonly nFiles: number;
+  readonly nRecords: number;
+}
+
+export interface Verification {
+  readonly nSegments: number;
+  readonly nFiles: number;
+  readonly bytes: number;
+  /** Segments that were damaged, and are dropped now. */
+  readonly nDamaged: number;
+  /** A line each: what was damaged, and where. */
+  readonly findings: readonly string[];
+}
+
+/**
+ * The store of an engine (native/store/store.h). What is added or written is seen at once and durable after the next commit. All
+ * that waits for the disk runs on a thread of the pool. Rejects with `store_full` or `store_unwritable`: nothing is lost by it, what
+ * waits is taken up by the next commit.
+ */
+export interface NativeStore {
+  /** Why it is only read; undefined: it is written. */
+  readonly readOnly: string | undefined;
+  /** Those whose key begins so, in the order of their keys' bytes. */
+  records(table: StoreTable, keyPrefix: string): Promise<[key: string, value: string][]>;
+  /** Changes records, and commits. */
+  write(changes: readonly StoreChange[]): Promise<void>;
+  commit(): Promise<void>;
+  /** Copies what lives out of files that are mostly dead, some of it at a time; true while there is more to do. */
+  compact(): Promise<boolean>;
+  /** After it nothing of what was removed is on the disk. */
+  purge(): Promise<void>;
+  /** Evicts what nobody has in memory until that much fits under the cap; false: it does not. */
+  makeRoom(bytes: number): Promise<boolean>;
+  /** Reads everything; what is damaged is dropped. */
+  verify(): Promise<Verification>;
+  statistics(): StoreStatistics;
+  /** Lines for the log: what was found damaged, dropped or begun anew since the last call. */
+  takeFindings(): string[];
+  /** Lets go of it; it is free for others when the engine is closed too. */
+  close(): void;
 }
 
 export interface ReadInput {
@@ -157,20 +219,28 @@ export interface MemoryUse {
 
 export interface NativeEngine {
   readonly info: ModelInfo;
+  /** Absent: nothing is kept on disk. */
+  readonly store?: NativeStore;
+  /** Why there is none though one was asked for: `store_newer`, `store_unwritable`, `store_full`. */
+  readonly storeFailure?: NativeError;
   /** Encodes P and keeps its end state. Must come first; another prefix is refused while there are segments. */
   setPrefix(tokens: Int32Array): Promise<void>;
-  /** Looks segments up in memory and on disk; nothing is run. */
-  openSegments(keys: readonly string[]): Promise<OpenResult>;
-  /** Segments that are already in memory cost nothing. Each is kept (file, then handle) before `onSegment(index)` is called. */
+  /** Handles of segments in memory or in the store, −1 for those that are in neither; nothing is run. */
+  openSegments(keys: readonly string[]): Promise<Int32Array>;
+  /** Segments that are already in memory cost nothing. Each is kept (store, then handle) before `onSegment(index)` is called. */
   encodeSegments(segments: readonly SegmentInput[], priority: Priority, onSegment?: (index: number) => void): Job<EncodeResult>;
   releaseSegments(handles: Int32Array): void;
+  /** Removes segments from the store but for those that are in memory, after what was released before. */
+  removeSegments(keys: readonly string[]): Promise<Removed>;
+  /** Tries again to add to the store what it refused. */
+  keepSegments(): Promise<KeepResult>;
   /** Share of each segment in the question's attention, in the order of `segments` (design section 6, golden u-focus). */
   read(input: ReadInput): Job<Float32Array>;
   createTail(input: TailInput): number;
   /** One sequence with reference semantics to the letter (exact mode): no prefix, no view. */
   createExactTail(finalTokens: number, maxTokens: number): number;
   /** A copy that goes its own way: a snapshot. The tail must be idle. Numbers of tails are valid at once; what was wrong with
-   *  their making (an unknown segment, a damaged file: `store_invalid`) is said by the first prefill. */
+   *  their making (an unknown segment, a damaged one: `store_invalid`) is said by the first prefill. */
   forkTail(tail: number): number;
   releaseTail(tail: number): void;
   prefill(tail: number, tokens: Int32Array, options: PrefillOptions): Job<PrefillResult>;

@@ -335,6 +335,10 @@ export class ClientSessionOver implements ClientSession {
     return total;
   }
 
+  verify(): Promise<messages.StoreCheck> {
+    return this.core.verify();
+  }
+
   // ---- status -------------------------------------------------------------------------------------------------------------
 
   storeFailed(error: EngineError): void {

@@ -3,18 +3,18 @@
 
 import os from 'node:os';
 import path from 'node:path';
-import { realpath } from 'node:fs/promises';
+import { realpath, rm, stat } from 'node:fs/promises';
 import { loadAddon, type NativeEngine } from './addon';
 import { EngineError, toEngineError } from './errors';
 import { ClientSessionOver } from './client-session';
 import { Indexer } from './indexer';
 import { Manifest } from './manifest';
-import type { HelloResult, Root } from './messages';
+import type { HelloResult, Root, StoreCheck } from './messages';
 import { findModel, readModelFolder, type ModelFolder } from './model-folder';
 import { RootIndex } from './root-index';
 import { SegmentMemory } from './segment-memory';
-import { StoreBudget } from './store-budget';
 import type { ClientSession, CoreOptions, EngineCore, SessionClient } from './session';
+import { StoreKeeper } from './store-keeper';
 import { Tokenizer } from './tokenizer';
 import { createCutter, type Cutter } from './tokenizer-worker';
 import { version } from '../../package.json';
@@ -23,6 +23,8 @@ import { Hash } from './workspace/hash';
 import { cutterVersion } from './workspace/segmenter';
 
 const defaultMaxDiskBytes = 10 * 2 ** 30;
+/** What earlier versions kept: a file a segment, a file a root. */
+const oldFolders = ['segments', 'manifests'];
 /** A quarter of what the machine or the container has, but enough for the embedded model on a small one. */
 const defaultMaxMemoryBytes = (): number => Math.max(2 ** 30, Math.floor(Math.min(os.totalmem(), process.constrainedMemory() || Infinity) / 4));
 
@@ -33,8 +35,7 @@ export class Core implements EngineCore {
   private readonly roots = new Map<string, { readonly index: Promise<RootIndex>; clients: number }>();
   private readonly sessions = new Set<ClientSessionOver>();
   /** Absent: nothing is kept on disk. */
-  private readonly budget: StoreBudget | undefined;
-  private hasSeenNewer = false;
+  private readonly keeper: StoreKeeper | undefined;
   /** Kept for speed alone: each lets go of what it has and says how much that was. */
   readonly caches = new Set<() => number>();
 
@@ -49,18 +50,19 @@ export class Core implements EngineCore {
     readonly threads: number,
     private readonly options: CoreOptions,
   ) {
-    this.memory = new SegmentMemory(native, {
-      stored: (keys) => this.stored(keys),
-      damaged: (key) => options.log(`store: segment ${key} was damaged; set aside, it is encoded again`),
-      newer: () => this.sawNewer(),
-      storeFailed: (error) => {
-        options.log(`store: ${error.code}: ${error.message}`);
-        for (const session of this.sessions) session.storeFailed(error);
-      },
-    });
-    if (options.store !== undefined) {
-      this.budget = new StoreBudget(options.store, options.maxDiskBytes ?? defaultMaxDiskBytes, (key) => this.memory.handleOf(key) !== undefined);
+    if (native.store) {
+      this.keeper = new StoreKeeper(native, native.store, {
+        log: (line) => options.log(line),
+        failed: (error) => {
+          for (const session of this.sessions) session.storeFailed(error);
+        },
+      });
     }
+    this.memory = new SegmentMemory(native, {
+      opened: () => this.keeper?.sayFindings(),
+      added: () => this.keeper?.added(),
+      refused: async (error) => this.keeper?.refused(error),
+    });
     this.indexer = new Indexer(this.memory, { most: threads, limit: (n) => native.limitThreads(n) }, (line) => options.log(line), () => this.giveWay());
   }
 
@@ -71,23 +73,26 @@ export class Core implements EngineCore {
     const addon = loadAddon();
     const threads = options.threads ?? addon.physicalCores();
     options.onProgress(`loading ${model.sala.name}`);
+    const identity = options.store === undefined ? dir : path.basename(options.store);
+    if (options.store !== undefined) await dropOldFolders(options.store, options.log);
     const native = await addon.load({
       modelDir: dir,
       activations: options.activations,
       threads,
       reading: model.sala.read,
       maxMemoryBytes: options.maxMemoryBytes ?? defaultMaxMemoryBytes(),
-      ...(options.store !== undefined && { segmentsDir: path.join(options.store, 'segments') }),
+      ...(options.store !== undefined && { store: { dir: options.store, identity, maxBytes: options.maxDiskBytes ?? defaultMaxDiskBytes } }),
     });
+    if (native.storeFailure) options.log(`store: ${native.storeFailure.code}: ${native.storeFailure.message}; nothing is kept this time`);
     const prefix = tokenizer.encodeTemplate(model.sala.prefix);
     await native.setPrefix(prefix);
-    const identity = options.store === undefined ? dir : path.basename(options.store);
     const core = new Core(native, model, tokenizer, prefix, await createCutter(dir), await Hash.create(), identity, threads, options);
-    await core.budget?.open();
+    await core.keeper?.open();
     return core;
   }
 
   hello(): HelloResult {
+    const { storeFailure } = this.native;
     return {
       version,
       pid: process.pid,
@@ -96,6 +101,7 @@ export class Core implements EngineCore {
       backend: this.native.info.backend,
       activations: this.options.activations,
       threads: this.threads,
+      ...(storeFailure && { remark: `what is read is not kept, because the store cannot be used: ${storeFailure.message}` }),
     };
   }
 
@@ -179,7 +185,7 @@ export class Core implements EngineCore {
           }),
         ownPaths: this.ownPaths(),
       },
-      await Manifest.open(this.options.store, dir, recipe),
+      await Manifest.open(this.keeper, dir, recipe),
       settings,
     );
     this.indexer.add(index);
@@ -209,29 +215,36 @@ export class Core implements EngineCore {
   /** Drops what is stored of a root, but for segments that other roots in memory have. */
   async forget(index: RootIndex): Promise<{ segments: number; bytes: number }> {
     const { keys } = await index.close(true);
-    const removed = (await this.budget?.remove(keys)) ?? { segments: 0, bytes: 0 };
+    const removed = (await this.keeper?.forget(keys)) ?? { segments: 0, bytes: 0 };
     this.indexer.changed();
     return removed;
   }
 
-  /** Once: a store that a later version wrote has it in every file. */
-  private sawNewer(): void {
-    if (this.hasSeenNewer) return;
-    this.hasSeenNewer = true;
-    this.options.log('store: it holds segments of a later version of SALA; they are encoded again for this one');
-  }
-
-  private async stored(keys: readonly string[]): Promise<void> {
-    if (await this.budget?.added(keys) !== false) return;
-    this.options.log('store: over its cap, and all that is in it is in use');
-    for (const session of this.sessions) session.storeFailed(new EngineError('store_full', 'expected room below the cap of the store, found none'));
+  /** Looks at every byte of the store, and drops what is damaged. Throws why there is none. */
+  async verify(): Promise<StoreCheck> {
+    if (this.keeper) return this.keeper.verify();
+    throw this.native.storeFailure ?? new EngineError('unsupported', 'expected an engine that keeps what it reads, found one that keeps nothing (activations fp32)');
   }
 
   async close(): Promise<void> {
     await this.indexer.close();
     for (const session of [...this.sessions]) await session.close();
     await this.cutter.close();
+    await this.keeper?.close();
     await this.native.close();
+  }
+}
+
+/** What they hold is encoded again. */
+async function dropOldFolders(store: string, log: (line: string) => void): Promise<void> {
+  const there = oldFolders.map((name) => path.join(store, name));
+  const found = await Promise.all(there.map((dir) => stat(dir).then(() => true, () => false)));
+  if (!found.includes(true)) return;
+  try {
+    for (const dir of there) await rm(dir, { recursive: true, force: true });
+    log('store: what an earlier version kept was removed; it is read again');
+  } catch (error) {
+    log(`store: what an earlier version kept could not be removed: ${toEngineError(error).message}`);
   }
 }
 

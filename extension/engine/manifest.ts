@@ -1,16 +1,16 @@
-// What is known of one root folder from one run to the next: which bytes each file had, and which segments such bytes have. Read at
-// open, written now and then and at the end; always rebuildable, so a damaged one is dropped. Whoever reads it trusts no length.
+// What is known of one root folder from one run to the next: which bytes each file had, and which segments such bytes have. Its records
+// lie in the store's tables, under a name made of the root: read at open, written now and then and at the end. Always rebuildable,
+// so what cannot be read is dropped. Whoever reads it trusts no length.
 
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { createHash } from 'node:crypto';
-import path from 'node:path';
-import { EngineError, toEngineError } from './errors';
+import type { NativeStore, StoreChange, StoreTable } from './addon';
 import { exclusionRules, type ExclusionRule } from './messages';
 import { version } from '../../package.json';
 
-const format = 2;
 /** Versions of files that nothing has at the moment: a branch switched away from, an undone edit. */
 const retiredVersions = 4000;
+/** A root that was not written for so long, and is not there, is not coming back. */
+const outOfUseMs = 30 * 24 * 3600 * 1000;
 
 export interface Stamp {
   readonly bytes: number;
@@ -39,41 +39,43 @@ export interface KnownFile extends Stamp {
   readonly fileKey: string;
 }
 
+interface Version {
+  readonly segments: readonly KnownSegment[];
+  /** When a file had these bytes last, as far as was noted. */
+  readonly sinceMs: number;
+}
+
+/** Where a manifest's records lie. */
+export interface ManifestStore {
+  readonly store: NativeStore;
+  /** Rejects with `store_full` or `store_unwritable`; the changes wait in the store then. */
+  write(changes: readonly StoreChange[]): Promise<void>;
+}
+
 export class Manifest {
   private readonly files = new Map<string, KnownFile>();
   /** By file key; in order of last use, oldest first. */
-  private readonly versions = new Map<string, readonly KnownSegment[]>();
+  private readonly versions = new Map<string, Version>();
   /** Files whose content keeps them out: not to be read again to find that out. */
   private readonly verdicts = new Map<string, Stamp & KnownVerdict>();
-  private changed = false;
+  /** Paths and file keys whose records are different from what the store has. */
+  private readonly changedFiles = new Set<string>();
+  private readonly changedVersions = new Set<string>();
+  private readonly prefix: string;
 
   private constructor(
-    private readonly file: string | undefined,
+    private readonly at: ManifestStore | undefined,
     private readonly root: string,
     private readonly recipe: string,
-  ) {}
-
-  /**
-   * `dir`: the store folder, absent: nothing is kept. `recipe`: whatever else the segments depend on; another one begins anew.
-   * Never throws for what is in the file.
-   */
-  static async open(dir: string | undefined, root: string, recipe: string): Promise<Manifest> {
-    const name = createHash('sha256').update(root).digest('hex').slice(0, 32);
-    const file = dir === undefined ? undefined : path.join(dir, 'manifests', `${name}.json`);
-    const manifest = new Manifest(file, root, recipe);
-    if (file === undefined) return manifest;
-    try {
-      manifest.load(JSON.parse(await readFile(file, 'utf8')));
-    } catch {
-      manifest.clear();
-    }
-    return manifest;
+  ) {
+    this.prefix = rootPrefix(root);
   }
 
-  private clear(): void {
-    this.files.clear();
-    this.versions.clear();
-    this.verdicts.clear();
+  /** `at`: absent: nothing is kept. `recipe`: whatever else the segments depend on; another one begins anew. */
+  static async open(at: ManifestStore | undefined, root: string, recipe: string): Promise<Manifest> {
+    const manifest = new Manifest(at, root, recipe);
+    if (at) await manifest.load(at.store);
+    return manifest;
   }
 
   /** The file key of a file that has not changed since it was last read. */
@@ -96,113 +98,171 @@ export class Manifest {
   setVerdict(file: string, { bytes, mtimeMs, ino }: Stamp, { rule, detail }: KnownVerdict): void {
     this.files.delete(file);
     this.verdicts.set(file, { bytes, mtimeMs, ino, rule, detail });
-    this.changed = true;
+    this.changedFiles.add(file);
   }
 
   segmentsOf(fileKey: string): readonly KnownSegment[] | undefined {
-    const segments = this.versions.get(fileKey);
-    if (segments) {
+    const known = this.versions.get(fileKey);
+    if (known) {
       this.versions.delete(fileKey);
-      this.versions.set(fileKey, segments);
+      this.versions.set(fileKey, known);
     }
-    return segments;
+    return known?.segments;
   }
 
   set(file: KnownFile, segments: readonly KnownSegment[]): void {
     const known = this.files.get(file.path);
-    const isKnown = known?.fileKey === file.fileKey && sameStamp(known, file) && this.versions.has(file.fileKey);
+    const isNew = known?.fileKey !== file.fileKey || !this.versions.has(file.fileKey);
+    if (isNew) this.changedVersions.add(file.fileKey);
+    if (isNew || !sameStamp(known, file)) this.changedFiles.add(file.path);
     this.verdicts.delete(file.path);
     this.files.set(file.path, file);
+    const sinceMs = isNew ? Date.now() : (this.versions.get(file.fileKey) as Version).sinceMs;
     this.versions.delete(file.fileKey);
-    this.versions.set(file.fileKey, segments);
-    this.changed ||= !isKnown;
+    this.versions.set(file.fileKey, { segments, sinceMs });
   }
 
   delete(file: string): void {
     const was = [this.files.delete(file), this.verdicts.delete(file)];
-    this.changed ||= was.includes(true);
+    if (was.includes(true)) this.changedFiles.add(file);
   }
 
   get allKeys(): Set<string> {
     const keys = new Set<string>();
-    for (const segments of this.versions.values()) for (const { key } of segments) keys.add(key);
+    for (const { segments } of this.versions.values()) for (const { key } of segments) keys.add(key);
     return keys;
   }
 
-  /** Throws `store_full` or `store_unwritable`. */
+  /** Durable when it resolves. Throws `store_full` or `store_unwritable`. */
   async save(): Promise<void> {
-    if (this.file === undefined || !this.changed) return;
-    this.changed = false;
+    if (!this.at || this.at.store.readOnly !== undefined) return;
+    this.retire();
+    const changes: StoreChange[] = [];
+    // A file's record after the version that it names.
+    for (const key of this.changedVersions) changes.push(this.change('versions', key, versionText(this.versions.get(key))));
+    for (const file of this.changedFiles) changes.push(this.change('files', file, this.fileText(file)));
+    if (changes.length === 0) return;
+    this.changedVersions.clear();
+    this.changedFiles.clear();
+    changes.push({ table: 'roots', key: this.root, value: JSON.stringify({ recipe: this.recipe, version, savedMs: Date.now() }) });
+    await this.at.write(changes);
+  }
+
+  async forget(): Promise<void> {
+    this.files.clear();
+    this.versions.clear();
+    this.verdicts.clear();
+    this.changedFiles.clear();
+    this.changedVersions.clear();
+    if (this.at && this.at.store.readOnly === undefined) await eraseRoot(this.at.store, this.root);
+  }
+
+  private retire(): void {
     const used = new Set([...this.files.values()].map(({ fileKey }) => fileKey));
     let retired = this.versions.size - used.size;
     for (const key of [...this.versions.keys()]) {
       if (retired <= retiredVersions) break;
       if (used.has(key)) continue;
       this.versions.delete(key);
+      this.changedVersions.add(key);
       retired--;
     }
-    const text = JSON.stringify({
-      format,
-      root: this.root,
-      recipe: this.recipe,
-      saved: new Date().toISOString(),
+  }
+
+  private change(table: StoreTable, key: string, value: string | undefined): StoreChange {
+    return { table, key: this.prefix + key, value: value ?? null };
+  }
+
+  private fileText(file: string): string | undefined {
+    const known = this.files.get(file);
+    if (known) return JSON.stringify([known.bytes, known.mtimeMs, known.ino, known.fileKey]);
+    const verdict = this.verdicts.get(file);
+    return verdict && JSON.stringify([verdict.bytes, verdict.mtimeMs, verdict.ino, verdict.rule, verdict.detail]);
+  }
+
+  private async load(store: NativeStore): Promise<void> {
+    const [about] = (await store.records('roots', this.root)).filter(([key]) => key === this.root);
+    const { recipe, version: writtenBy } = parseAbout(about?.[1]);
+    if (recipe !== this.recipe) {
+      if (store.readOnly === undefined) await eraseRoot(store, this.root);
+      return;
+    }
+    const found: [string, Version][] = [];
+    for (const [key, value] of await store.records('versions', this.prefix)) {
+      const fileKey = key.slice(this.prefix.length);
+      const known = tryParse(value, parseVersion);
+      if (known) found.push([fileKey, known]);
+      else this.changedVersions.add(fileKey);
+    }
+    found.sort(([, a], [, b]) => a.sinceMs - b.sinceMs);
+    for (const [fileKey, known] of found) this.versions.set(fileKey, known);
+    for (const [key, value] of await store.records('files', this.prefix)) {
+      const file = key.slice(this.prefix.length);
+      const known = tryParse(value, parseFile);
+      if (known && 'fileKey' in known) this.files.set(file, { path: file, ...known });
       // What keeps a file out is the program's to say: another version may say otherwise.
-      version,
-      verdicts: [...this.verdicts].map(([file, v]) => [file, v.bytes, v.mtimeMs, v.ino, v.rule, v.detail]),
-      files: [...this.files.values()].map((f) => [f.path, f.bytes, f.mtimeMs, f.ino, f.fileKey]),
-      versions: [...this.versions].map(([key, segments]) => [
-        key,
-        ...segments.map((s) => [s.key, s.startByte, s.endByte, s.startLine, s.endLine, s.nTokens, s.headerTokens]),
-      ]),
-    });
-    const temporary = `${this.file}.${process.pid}.tmp`;
-    try {
-      await mkdir(path.dirname(this.file), { recursive: true, mode: 0o700 });
-      await writeFile(temporary, text, { mode: 0o600, flush: true });
-      await rename(temporary, this.file);
-    } catch (error) {
-      this.changed = true;
-      await rm(temporary, { force: true }).catch(() => {});
-      const full = ['ENOSPC', 'EDQUOT'].includes((error as NodeJS.ErrnoException).code ?? '');
-      throw new EngineError(full ? 'store_full' : 'store_unwritable', `${this.file}: ${toEngineError(error).message}`, { cause: error });
+      else if (known && writtenBy === version) this.verdicts.set(file, known);
+      else this.changedFiles.add(file);
     }
   }
+}
 
-  async forget(): Promise<void> {
-    this.clear();
-    this.changed = false;
-    if (this.file !== undefined) await rm(this.file, { force: true });
+/** Removes the records of a root, whoever wrote them; durable when it resolves. */
+export async function eraseRoot(store: NativeStore, root: string): Promise<void> {
+  const changes: StoreChange[] = [{ table: 'roots', key: root, value: null }];
+  for (const table of ['files', 'versions'] as const) {
+    for (const [key] of await store.records(table, rootPrefix(root))) changes.push({ table, key, value: null });
   }
+  await store.write(changes);
+}
 
-  private load(json: unknown): void {
-    const data = json as {
-      format: number;
-      root: string;
-      recipe: string;
-      version: string;
-      files: unknown[][];
-      versions: unknown[][];
-      verdicts: unknown[][];
-    };
-    if (data.format !== format || data.root !== this.root || data.recipe !== this.recipe) return;
-    for (const [key, ...segments] of data.versions) {
-      this.versions.set(text(key), segments.map(knownSegment));
-    }
-    for (const [file, bytes, mtimeMs, ino, fileKey] of data.files) {
-      this.files.set(text(file), { path: text(file), bytes: number(bytes), mtimeMs: number(mtimeMs), ino: number(ino), fileKey: text(fileKey) });
-    }
-    if (data.version !== version) return;
-    for (const [file, bytes, mtimeMs, ino, rule, detail] of data.verdicts) {
-      const stamp = { bytes: number(bytes), mtimeMs: number(mtimeMs), ino: number(ino) };
-      const known = exclusionRules.find((one) => one === rule);
-      if (known) this.verdicts.set(text(file), { ...stamp, rule: known, detail: text(detail) });
-    }
-  }
+/** Whether a record of the roots is so old that its records may go with its folder. */
+export function isOutOfUse(value: string): boolean {
+  return Date.now() - parseAbout(value).savedMs > outOfUseMs;
 }
 
 /** Same size, time and inode: what tells, without reading it, that a file is the same. */
 export function sameStamp(a: Stamp, b: Stamp): boolean {
   return a.bytes === b.bytes && a.mtimeMs === b.mtimeMs && a.ino === b.ino;
+}
+
+function rootPrefix(root: string): string {
+  return `${createHash('sha256').update(root).digest('hex').slice(0, 32)}/`;
+}
+
+function parseAbout(value: string | undefined): { recipe?: unknown; version?: unknown; savedMs: number } {
+  const about = value === undefined ? undefined : tryParse(value, (json) => json as { recipe?: unknown; version?: unknown; savedMs?: unknown });
+  return { recipe: about?.recipe, version: about?.version, savedMs: typeof about?.savedMs === 'number' ? about.savedMs : 0 };
+}
+
+/** Undefined: whoever wrote it, it is none of ours. */
+function tryParse<T>(value: string, parse: (json: unknown) => T): T | undefined {
+  try {
+    return parse(JSON.parse(value));
+  } catch {
+    return undefined;
+  }
+}
+
+function versionText(known: Version | undefined): string | undefined {
+  return (
+    known &&
+    JSON.stringify([known.sinceMs, ...known.segments.map((s) => [s.key, s.startByte, s.endByte, s.startLine, s.endLine, s.nTokens, s.headerTokens])])
+  );
+}
+
+function parseVersion(json: unknown): Version {
+  const [sinceMs, ...segments] = json as unknown[];
+  return { sinceMs: number(sinceMs), segments: segments.map(knownSegment) };
+}
+
+function parseFile(json: unknown): (Stamp & { fileKey: string }) | (Stamp & KnownVerdict) {
+  const [bytes, mtimeMs, ino, what, detail] = json as unknown[];
+  const stamp = { bytes: number(bytes), mtimeMs: number(mtimeMs), ino: number(ino) };
+  if (detail === undefined) return { ...stamp, fileKey: text(what) };
+  const rule = exclusionRules.find((one) => one === what);
+  if (!rule) throw new TypeError('not a rule');
+  return { ...stamp, rule, detail: text(detail) };
 }
 
 function knownSegment(row: unknown): KnownSegment {

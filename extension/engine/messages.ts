@@ -8,7 +8,7 @@ import type { EngineErrorCode } from './errors';
 import type { Activations } from './addon';
 
 /** Raised when a message changes; the socket's name carries it, so a client never meets an engine of another protocol. */
-export const protocolVersion = 3;
+export const protocolVersion = 4;
 
 // ---- data -----------------------------------------------------------------------------------------------------------
 
@@ -227,7 +227,7 @@ export interface HelloResult {
   readonly backend: string;
   readonly activations: Activations;
   readonly threads: number;
-  /** For the user: the usual place of the store could not be used, why, and which one is. */
+  /** For the user: the store, or the usual place of it, could not be used, why, and what is done instead. */
   readonly remark?: string;
 }
 
@@ -240,6 +240,17 @@ export interface OpenParams {
   readonly watch: 'engine' | 'client' | 'none';
   /** Begin background reading at once. */
   readonly ingest: boolean;
+}
+
+export interface StoreCheck {
+  /** That were looked at. */
+  readonly segments: number;
+  readonly files: number;
+  readonly bytes: number;
+  /** Segments that were damaged. */
+  readonly damaged: number;
+  /** A line each: what was damaged and dropped, by this look or by earlier ones of this engine. */
+  readonly findings: readonly string[];
 }
 
 export interface EngineFailure {
@@ -274,6 +285,8 @@ export const filesChanged = new NotificationType<{ paths: readonly string[] }>('
 export const recentFiles = new NotificationType<{ paths: readonly string[] }>('recentFiles');
 /** Text of an unsaved document that shadows the file; null when it is saved or closed. */
 export const document = new NotificationType<{ path: string; text: string | null }>('document');
+/** Looks at every byte of the store, of whatever roots; what is damaged is dropped, to be read again. */
+export const verify = new RequestType0<StoreCheck, EngineFailure>('verify');
 /** Drops what is stored of the client's roots. */
 export const forget = new RequestType0<{ segments: number; bytes: number }, EngineFailure>('forget');
 

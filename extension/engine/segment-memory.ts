@@ -22,7 +22,8 @@ export class SegmentMemory {
 
   constructor(
     private readonly native: NativeEngine,
-    private readonly report: { damaged(key: string): void; newer(n: number): void; stored(keys: readonly string[]): Promise<void>; storeFailed(error: EngineError): void },
+    /** `refused`: the store did not take some segments, which stay in memory. Resolves when what can be done about it is done. */
+    private readonly report: { opened(): void; added(): void; refused(error: EngineError): Promise<void> },
   ) {}
 
   retain(keys: Iterable<string>): void {
@@ -48,7 +49,7 @@ export class SegmentMemory {
     return this.entries.get(key)?.handle;
   }
 
-  /** A segment whose file turned out damaged is no longer there: it will be encoded again. */
+  /** A segment that turned out damaged in the store is no longer there: it will be encoded again. */
   drop(key: string): void {
     const entry = this.entries.get(key);
     if (entry?.handle === undefined) return;
@@ -60,10 +61,8 @@ export class SegmentMemory {
   async open(keys: readonly string[]): Promise<void> {
     const wanted = [...new Set(keys)].filter((key) => this.entries.has(key) && this.handleOf(key) === undefined);
     if (wanted.length === 0) return;
-    const { handles, damaged, newer } = await this.native.openSegments(wanted);
-    for (const key of damaged) this.report.damaged(key);
-    if (newer > 0) this.report.newer(newer);
-    this.settle(wanted, handles);
+    this.settle(wanted, await this.native.openSegments(wanted));
+    this.report.opened();
   }
 
   /**
@@ -74,10 +73,12 @@ export class SegmentMemory {
     const wanted = segments.filter(({ key }) => this.entries.has(key) && this.handleOf(key) === undefined);
     if (wanted.length === 0) return { tokens: 0, seconds: 0 };
     const result = await withCancel(this.native.encodeSegments(wanted, priority), signal);
-    if (result.storeFailure) this.report.storeFailed(toEngineError(result.storeFailure));
-    const keys = wanted.map(({ key }) => key);
-    this.settle(keys, result.handles);
-    if (result.encodedTokens > 0) await this.report.stored(keys);
+    this.settle(
+      wanted.map(({ key }) => key),
+      result.handles,
+    );
+    if (result.encodedTokens > 0) this.report.added();
+    if (result.storeFailure) await this.report.refused(toEngineError(result.storeFailure));
     return { tokens: result.encodedTokens, seconds: result.seconds };
   }
 

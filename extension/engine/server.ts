@@ -113,6 +113,7 @@ class Client {
     });
     this.inSession0(messages.ingest, (session, signal) => session.ingest(signal));
     this.inSession0(messages.forget, (session) => session.forget());
+    this.inSession0(messages.verify, (session) => session.verify());
     this.on(messages.place, checkComplete, (session, params) => session.place(params));
     this.on(messages.settings, checkSettings, (session, params) => session.settings(params));
     this.on(messages.filesChanged, checkPaths, (session, params) => session.filesChanged(params));
@@ -127,8 +128,9 @@ class Client {
     const core = await this.options.core;
     if (this.closing) throw new EngineError('cancelled', 'hello: the client is gone');
     this.session = core.createSession({ kind: params.client, notify: (type, params) => this.notify(type, params) });
-    const { remark } = this.options;
-    return { ...core.hello(), ...(remark !== undefined && { remark }) };
+    const hello = core.hello();
+    const remarks = [this.options.remark, hello.remark].filter((remark) => remark !== undefined);
+    return { ...hello, ...(remarks.length > 0 && { remark: remarks.join('; ') }) };
   }
 
   private notify<P>(type: NotificationType<P>, params: P): void {

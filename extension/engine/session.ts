@@ -51,6 +51,7 @@ export interface ClientSession {
   recentFiles(params: { paths: readonly string[] }): void;
   document(params: { path: string; text: string | null }): void;
   forget(): Promise<{ segments: number; bytes: number }>;
+  verify(): Promise<messages.StoreCheck>;
   /** The client is gone: cancels its work and lets go of its roots. */
   close(): Promise<void>;
 }

@@ -6,14 +6,14 @@
 
 #include "kernels/backend.h"
 #include "native/binding/async.h"
+#include "native/binding/store_object.h"
+#include "native/binding/values.h"
 #include "native/engine.h"
 #include "native/platform.h"
 
 namespace sala {
 
 namespace {
-
-[[noreturn]] void type_error(Napi::Env env, const std::string& message) { throw Napi::TypeError::New(env, message); }
 
 std::vector<int32_t> int32_array(const Napi::Value& value, const char* name) {
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) {
@@ -29,31 +29,6 @@ std::vector<std::vector<int32_t>> int32_arrays(const Napi::Value& value, const c
   const auto array = value.As<Napi::Array>();
   for (uint32_t i = 0; i < array.Length(); ++i) list.push_back(int32_array(array[i], name));
   return list;
-}
-
-Napi::Object object(const Napi::Value& value, const char* name) {
-  if (!value.IsObject()) type_error(value.Env(), std::string(name) + ": expected an object");
-  return value.As<Napi::Object>();
-}
-
-int integer(const Napi::Value& value, const char* name) {
-  if (!value.IsNumber()) type_error(value.Env(), std::string(name) + ": expected a number");
-  const double number = value.As<Napi::Number>().DoubleValue();
-  if (!(number >= -2147483648.0 && number <= 2147483647.0) || number != double(int(number))) {
-    type_error(value.Env(), std::string(name) + ": expected a whole number of 32 bits");
-  }
-  return int(number);
-}
-
-uint64_t byte_count(const Napi::Value& value, const char* name) {
-  const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
-  if (!(number >= 0 && number <= 9007199254740991.0)) type_error(value.Env(), std::string(name) + ": expected a number of bytes");
-  return uint64_t(number);
-}
-
-std::string text(const Napi::Value& value, const char* name) {
-  if (!value.IsString()) type_error(value.Env(), std::string(name) + ": expected a string");
-  return value.As<Napi::String>().Utf8Value();
 }
 
 // Empty if it is left out.
@@ -103,14 +78,6 @@ Napi::Value float_value(Napi::Env env, const std::vector<float>& list) {
   return array;
 }
 
-std::vector<SegmentKey> segment_keys(const Napi::Value& value) {
-  if (!value.IsArray()) type_error(value.Env(), "keys: expected an array of strings");
-  std::vector<SegmentKey> keys;
-  const auto array = value.As<Napi::Array>();
-  for (uint32_t i = 0; i < array.Length(); ++i) keys.push_back(parse_segment_key(text(array[i], "key")));
-  return keys;
-}
-
 }  // namespace
 
 class EngineObject : public Napi::ObjectWrap<EngineObject> {
@@ -120,7 +87,9 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
                        {InstanceAccessor<&EngineObject::guarded<&EngineObject::info>>("info"),
                         method<&EngineObject::set_prefix>("setPrefix"), method<&EngineObject::open_segments>("openSegments"),
                         method<&EngineObject::encode_segments>("encodeSegments"),
-                        method<&EngineObject::release_segments>("releaseSegments"), method<&EngineObject::read>("read"),
+                        method<&EngineObject::release_segments>("releaseSegments"),
+                        method<&EngineObject::remove_segments>("removeSegments"),
+                        method<&EngineObject::keep_segments>("keepSegments"), method<&EngineObject::read>("read"),
                         method<&EngineObject::create_tail>("createTail"), method<&EngineObject::create_exact_tail>("createExactTail"),
                         method<&EngineObject::fork_tail>("forkTail"), method<&EngineObject::release_tail>("releaseTail"),
                         method<&EngineObject::prefill>("prefill"), method<&EngineObject::decode>("decode"),
@@ -222,16 +191,8 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     auto keys = segment_keys(call[0]);
     Engine& engine = this->engine(env);
     const auto settler = Settler::create(Value());
-    engine.open_segments(std::move(keys), [settler](std::exception_ptr error, OpenResult result) {
-      settler->settle(error, [result = std::move(result)](Napi::Env env) {
-        Napi::Object object = Napi::Object::New(env);
-        object.Set("handles", int32_value(env, result.handles));
-        Napi::Array damaged = Napi::Array::New(env);
-        for (const SegmentKey& key : result.damaged) damaged.Set(damaged.Length(), segment_key_text(key));
-        object.Set("damaged", damaged);
-        object.Set("newer", result.n_newer);
-        return object;
-      });
+    engine.open_segments(std::move(keys), [settler](std::exception_ptr error, std::vector<int32_t> handles) {
+      settler->settle(error, [handles = std::move(handles)](Napi::Env env) { return int32_value(env, handles); });
     });
     return settler->promise();
   }
@@ -260,7 +221,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
             object.Set("encodedTokens", double(result.n_encoded_tokens));
             object.Set("seconds", result.seconds);
             if (result.store_failure) {
-              object.Set("storeFailure", js_error(env, result.store_failure->code(), result.store_failure->what()).Value());
+              object.Set("storeFailure", js_error(env, *result.store_failure).Value());
             }
             return object;
           });
@@ -272,6 +233,35 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     auto handles = int32_array(call[0], "handles");
     engine(call.Env()).release_segments(std::move(handles));
     return call.Env().Undefined();
+  }
+
+  Napi::Value remove_segments(const Napi::CallbackInfo& call) {
+    auto keys = segment_keys(call[0]);
+    Engine& engine = this->engine(call.Env());
+    const auto settler = Settler::create(Value());
+    engine.remove_segments(std::move(keys), [settler](std::exception_ptr error, Store::Removed removed) {
+      settler->settle(error, [removed](Napi::Env env) {
+        Napi::Object object = Napi::Object::New(env);
+        object.Set("segments", double(removed.n_segments));
+        object.Set("bytes", double(removed.bytes));
+        return object;
+      });
+    });
+    return settler->promise();
+  }
+
+  Napi::Value keep_segments(const Napi::CallbackInfo& call) {
+    Engine& engine = this->engine(call.Env());
+    const auto settler = Settler::create(Value());
+    engine.keep_segments([settler](std::exception_ptr error, KeepResult result) {
+      settler->settle(error, [result = std::move(result)](Napi::Env env) {
+        Napi::Object object = Napi::Object::New(env);
+        object.Set("neededBytes", double(result.needed_bytes));
+        if (result.failure) object.Set("failure", js_error(env, *result.failure).Value());
+        return object;
+      });
+    });
+    return settler->promise();
   }
 
   Napi::Value read(const Napi::CallbackInfo& call) {
@@ -432,6 +422,10 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
 
 namespace {
 
+struct Constructors {
+  Napi::FunctionReference engine, store;
+};
+
 Napi::Value load(const Napi::CallbackInfo& call) {
   const Napi::Env env = call.Env();
   const Napi::Object from = object(call[0], "options");
@@ -442,17 +436,25 @@ Napi::Value load(const Napi::CallbackInfo& call) {
   options.activations = activations == "fp32" ? Activations::fp32 : Activations::int8;
   options.n_threads = integer(from.Get("threads"), "threads");
   if (!from.Get("maxMemoryBytes").IsUndefined()) options.max_memory_bytes = byte_count(from.Get("maxMemoryBytes"), "maxMemoryBytes");
-  if (!from.Get("segmentsDir").IsUndefined()) options.segments_dir = text(from.Get("segmentsDir"), "segmentsDir");
+  if (!from.Get("store").IsUndefined()) {
+    const Napi::Object store = object(from.Get("store"), "store");
+    options.store_dir = text(store.Get("dir"), "store.dir");
+    options.store_identity = text(store.Get("identity"), "store.identity");
+    if (!store.Get("maxBytes").IsUndefined()) options.max_disk_bytes = byte_count(store.Get("maxBytes"), "store.maxBytes");
+  }
   if (!from.Get("reading").IsUndefined()) {
     const Napi::Object reading = object(from.Get("reading"), "reading");
     options.read_layer = integer(reading.Get("layer"), "reading.layer");
     options.read_heads = integers(reading.Get("heads"), "reading.heads");
   }
-  auto* constructor = env.GetInstanceData<Napi::FunctionReference>();
+  auto* constructors = env.GetInstanceData<Constructors>();
   auto* task = new PoolTask<std::shared_ptr<Engine>>(
       env, [options = std::move(options)] { return std::make_shared<Engine>(options); },
-      [constructor](Napi::Env env, std::shared_ptr<Engine> engine) -> Napi::Value {
-        return constructor->New({Napi::External<std::shared_ptr<Engine>>::New(env, &engine)});
+      [constructors](Napi::Env env, std::shared_ptr<Engine> engine) -> Napi::Value {
+        Napi::Object object = constructors->engine.New({Napi::External<std::shared_ptr<Engine>>::New(env, &engine)});
+        if (auto store = engine->store()) object.Set("store", constructors->store.New({Napi::External<std::shared_ptr<Store>>::New(env, &store)}));
+        if (engine->store_failure()) object.Set("storeFailure", js_error(env, *engine->store_failure()).Value());
+        return object;
       });
   const Napi::Promise promise = task->promise();
   task->Queue();
@@ -474,7 +476,7 @@ Napi::Value error_codes(const Napi::CallbackInfo& call) {
 Napi::Value cores(const Napi::CallbackInfo& call) { return Napi::Number::New(call.Env(), physical_cores()); }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
-  env.SetInstanceData(new Napi::FunctionReference(Napi::Persistent(EngineObject::init(env))));
+  env.SetInstanceData(new Constructors{Napi::Persistent(EngineObject::init(env)), Napi::Persistent(StoreObject::init(env))});
   exports.Set("load", Napi::Function::New<load>(env));
   exports.Set("backends", Napi::Function::New<backend_names>(env));
   exports.Set("errorCodes", Napi::Function::New<error_codes>(env));

@@ -17,11 +17,13 @@ inline Napi::Error js_error(Napi::Env env, ErrorCode code, const std::string& me
   return error;
 }
 
+inline Napi::Error js_error(Napi::Env env, const EngineError& error) { return js_error(env, error.code(), error.what()); }
+
 inline Napi::Error js_error(Napi::Env env, const std::exception_ptr& thrown) {
   try {
     std::rethrow_exception(thrown);
   } catch (const EngineError& error) {
-    return js_error(env, error.code(), error.what());
+    return js_error(env, error);
   } catch (const std::bad_alloc&) {
     return js_error(env, ErrorCode::out_of_memory, "out of memory");
   } catch (const std::exception& error) {

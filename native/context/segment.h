@@ -1,5 +1,5 @@
 // The memory of one segment: keys, values and compressed keys of every sparse layer, in the form in which everyone but the
-// segment itself reads them. One image serves memory and file alike (store/segment_file.h writes and maps it).
+// segment itself reads them. One image serves memory and file alike (store/segment_record.h).
 // Not here: how an image comes about (jobs/encode.h) or where it is kept.
 //
 // Image: per sparse layer, per K/V head one run of `run_bytes`:
@@ -31,6 +31,7 @@ struct SegmentLayout {
   size_t element_bytes() const { return form == KvForm::int8 ? 1 : sizeof(float); }
   size_t image_bytes() const { return run_bytes * size_t(n_kv_heads) * size_t(n_sparse_layers); }
   int n_blocks() const { return (n_tokens + kKvTile - 1) / kKvTile; }
+  bool operator==(const SegmentLayout&) const = default;
 };
 
 SegmentLayout segment_layout(const ModelConfig& config, KvForm form, int n_tokens);

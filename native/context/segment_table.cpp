@@ -8,16 +8,17 @@ namespace {
 
 constexpr size_t kRecentImages = 32;
 
-size_t keys_bytes(const std::vector<SegmentFile::Keys>& keys) {
-  size_t n = 0;
-  for (const SegmentFile::Keys& k : keys) n += k.rows.size() + sizeof(float) * k.scales.size();
-  return n;
-}
-
 }  // namespace
 
-SegmentTable::SegmentTable(const ModelConfig& config, KvForm form, std::string folder, std::optional<ReadingKeys> reading)
-    : config_(config), form_(form), folder_(std::move(folder)), reading_(std::move(reading)) {}
+SegmentTable::SegmentTable(const ModelConfig& config, KvForm form, std::shared_ptr<Store> store, std::optional<ReadingKeys> reading)
+    : config_(config), form_(form), store_(std::move(store)), reading_(std::move(reading)) {}
+
+SegmentTable::~SegmentTable() {
+  // The store may live on.
+  for (const auto& [handle, segment] : by_handle_) {
+    if (segment.acquired) store_->release(segment.key);
+  }
+}
 
 const SegmentTable::Segment& SegmentTable::get(int handle) const {
   const auto at = by_handle_.find(handle);
@@ -27,7 +28,7 @@ const SegmentTable::Segment& SegmentTable::get(int handle) const {
 
 int SegmentTable::insert(Segment segment) {
   segment.n_references = 1;
-  reading_key_bytes_ += keys_bytes(segment.keys);
+  reading_key_bytes_ += segment.keys.size();
   if (segment.resident) image_bytes_ += segment.resident->size();
   const SegmentKey key = segment.key;
   by_handle_.emplace(next_handle_, std::move(segment));
@@ -42,29 +43,35 @@ int SegmentTable::acquire(const SegmentKey& key) {
   return at->second;
 }
 
-void SegmentTable::set_aside(const std::string& path) const { rename_file(path, path + ".damaged"); }
+Aligned<uint8_t> SegmentTable::gathered_keys(const SegmentLayout& layout, const uint8_t* image) const {
+  Aligned<uint8_t> keys(reading_keys_bytes(layout, *reading_));
+  for (size_t head = 0; head < reading_->kv_heads.size(); ++head) {
+    std::copy_n(image + reading_keys_offset(layout, *reading_, head), layout.v, keys.data() + layout.v * head);
+  }
+  return keys;
+}
 
-int SegmentTable::open(const SegmentKey& key, std::optional<ErrorCode>& refused) {
-  refused.reset();
+int SegmentTable::open(const SegmentKey& key) {
   if (const int handle = acquire(key); handle >= 0) return handle;
-  if (folder_.empty()) return -1;
-  const std::string path = segment_path(folder_, key);
-  if (!is_regular_file(path)) return -1;
+  const std::optional<SegmentInfo> info = store_ ? store_->acquire(key) : std::nullopt;
+  if (!info) return -1;
   try {
-    const SegmentFile file(path, key, config_, form_);
     Segment segment;
     segment.key = key;
-    segment.layout = file.header().layout;
-    segment.n_header_tokens = file.header().n_header_tokens;
-    if (reading_) {
-      for (int head : reading_->kv_heads) segment.keys.push_back(file.keys(reading_->sparse_layer, head));
-    }
+    segment.layout = segment_layout(config_, form_, info->layout.n_tokens);
+    segment.n_header_tokens = info->n_header_tokens;
+    segment.acquired = true;
+    if (segment.layout != info->layout) fail(ErrorCode::store_invalid, "segment ", segment_key_text(key), ": of another model");
+    if (reading_) segment.keys = store_->read_keys(key);
     return insert(std::move(segment));
   } catch (const EngineError& error) {
-    if (error.code() != ErrorCode::store_invalid && error.code() != ErrorCode::store_newer) throw;
-    if (error.code() == ErrorCode::store_invalid) set_aside(path);
-    refused = error.code();
+    store_->release(key);
+    if (error.code() != ErrorCode::store_invalid) throw;
+    store_->remove({key});
     return -1;
+  } catch (...) {
+    store_->release(key);
+    throw;
   }
 }
 
@@ -77,32 +84,48 @@ SegmentTable::Added SegmentTable::add(SegmentHeader header, Aligned<uint8_t> ima
   segment.key = header.key;
   segment.layout = header.layout;
   segment.n_header_tokens = header.n_header_tokens;
-  bool in_file = false;
-  if (!folder_.empty()) {
-    const std::string path = segment_path(folder_, header.key);
+  if (store_) {
+    if (reading_) segment.keys = gathered_keys(header.layout, image.data());
     try {
-      write_segment_file(path, header, image.data());
-      in_file = true;
+      store_->add(header, image.data());
+      segment.acquired = true;
     } catch (const EngineError& error) {
       added.store_failure = error;  // a full or read-only disk loses nothing that is in memory
+      segment.tokens = std::move(header.tokens);
     }
   }
-  const SegmentLayout& layout = header.layout;
-  if (reading_ && in_file) {
-    for (int head : reading_->kv_heads) {
-      const uint8_t* run = image.data() + layout.run_bytes * (size_t(reading_->sparse_layer) * layout.n_kv_heads + head);
-      SegmentFile::Keys keys{Aligned<uint8_t>(layout.element_bytes() * size_t(layout.n_tokens) * layout.head_dim), {}};
-      std::copy_n(run, keys.rows.size(), keys.rows.data());
-      if (layout.form == KvForm::int8) {
-        keys.scales = Aligned<float>(layout.n_tokens);
-        std::copy_n(reinterpret_cast<const float*>(run + layout.k_scales), layout.n_tokens, keys.scales.data());
-      }
-      segment.keys.push_back(std::move(keys));
-    }
-  }
-  if (!in_file) segment.resident = std::make_shared<Aligned<uint8_t>>(std::move(image));
+  if (!segment.acquired) segment.resident = std::make_shared<Aligned<uint8_t>>(std::move(image));
   added.handle = insert(std::move(segment));
+  if (added.store_failure) refused_.push_back(added.handle);
   return added;
+}
+
+bool SegmentTable::keep_one() {
+  while (!refused_.empty()) {
+    const auto at = by_handle_.find(refused_.back());
+    if (at == by_handle_.end()) {
+      refused_.pop_back();
+      continue;
+    }
+    Segment& segment = at->second;
+    store_->add({segment.key, segment.layout, segment.n_header_tokens, segment.tokens}, segment.resident->data());
+    segment.acquired = true;
+    image_bytes_ -= segment.resident->size();
+    segment.resident.reset();  // a view that has it keeps it
+    segment.tokens = {};
+    refused_.pop_back();
+    return true;
+  }
+  return false;
+}
+
+uint64_t SegmentTable::refused_bytes() const {
+  uint64_t n_bytes = 0;
+  for (int handle : refused_) {
+    const auto at = by_handle_.find(handle);
+    if (at != by_handle_.end()) n_bytes += store_->needed_bytes(at->second.layout);
+  }
+  return n_bytes;
 }
 
 void SegmentTable::forget_key(const Segment& segment, int handle) noexcept {
@@ -115,8 +138,9 @@ void SegmentTable::release(int handle) noexcept {
   if (at == by_handle_.end()) return;
   const Segment& segment = at->second;
   if (--at->second.n_references > 0) return;
-  reading_key_bytes_ -= keys_bytes(segment.keys);
+  reading_key_bytes_ -= segment.keys.size();
   if (segment.resident) image_bytes_ -= segment.resident->size();
+  if (segment.acquired) store_->release(segment.key);
   forget_key(segment, handle);
   by_handle_.erase(at);
 }
@@ -125,16 +149,12 @@ SegmentImage SegmentTable::image(int handle) {
   Segment& segment = get(handle);
   if (segment.resident) return {segment.resident, segment.resident->data()};
   if (std::shared_ptr<const void> owner = segment.mapped.lock()) return {owner, segment.mapped_bytes};
-  const std::string path = segment_path(folder_, segment.key);
   SegmentImage image;
   try {
-    image = SegmentFile::map(SegmentFile(path, segment.key, config_, form_));
+    image = store_->map(segment.key);
   } catch (const EngineError& error) {
-    if (error.code() != ErrorCode::store_invalid && error.code() != ErrorCode::store_newer) throw;
-    if (error.code() == ErrorCode::store_invalid) set_aside(path);
-    forget_key(segment, handle);  // the next one who asks for this address encodes it again
-    // To those who have the segment in view it is all the same whether it was damaged or replaced by a newer engine.
-    throw EngineError(ErrorCode::store_invalid, error.what());
+    if (error.code() == ErrorCode::store_invalid) forget_key(segment, handle);
+    throw;
   }
   segment.mapped = image.owner;
   segment.mapped_bytes = image.bytes;
@@ -153,17 +173,19 @@ ViewSegment SegmentTable::view(int handle, int n_hidden) const {
 
 ReadSpan SegmentTable::reading_keys(int handle, int sparse_layer, int kv_head, std::vector<SegmentImage>& hold) {
   Segment& segment = get(handle);
-  if (!segment.keys.empty() && reading_->sparse_layer == sparse_layer) {
+  const SegmentLayout& layout = segment.layout;
+  if (segment.keys.size() > 0 && reading_->sparse_layer == sparse_layer) {
     const auto at = std::find(reading_->kv_heads.begin(), reading_->kv_heads.end(), kv_head);
     if (at != reading_->kv_heads.end()) {
-      const SegmentFile::Keys& keys = segment.keys[at - reading_->kv_heads.begin()];
-      const int skipped = std::min(segment.n_header_tokens, segment.layout.n_tokens);
-      return {keys.rows.data() + segment.layout.element_bytes() * size_t(segment.layout.head_dim) * skipped,
-              keys.scales.empty() ? nullptr : keys.scales.data() + skipped, segment.layout.n_tokens - skipped};
+      // As the beginning of a run: K, then its scales.
+      const uint8_t* keys = segment.keys.data() + layout.v * size_t(at - reading_->kv_heads.begin());
+      const int skipped = std::min(segment.n_header_tokens, layout.n_tokens);
+      const float* scales = layout.form == KvForm::int8 ? reinterpret_cast<const float*>(keys + layout.k_scales) + skipped : nullptr;
+      return {keys + layout.element_bytes() * size_t(layout.head_dim) * skipped, scales, layout.n_tokens - skipped};
     }
   }
   hold.push_back(image(handle));
-  return SegmentKv(segment.layout, hold.back()).keys(sparse_layer, kv_head, segment.n_header_tokens);
+  return SegmentKv(layout, hold.back()).keys(sparse_layer, kv_head, segment.n_header_tokens);
 }
 
 }  // namespace sala

@@ -1,5 +1,5 @@
-// All segments in memory, by handle and by address. Reading keys stay resident; images are mapped from their files when a view
-// needs them, or kept on the heap where there is no store. Used by the engine thread only.
+// All segments in memory, by handle and by address. Reading keys stay resident; images are mapped from the store when a view needs
+// them, or kept on the heap where there is no store or it has no room. Used by the engine thread only.
 #pragma once
 
 #include <list>
@@ -12,26 +12,31 @@
 #include <vector>
 
 #include "native/context/view.h"
-#include "native/store/segment_file.h"
+#include "native/store/store.h"
 
 namespace sala {
 
 class SegmentTable {
  public:
-  // folder: of the segment files, empty: no store. reading: absent: keys are taken from the images.
-  SegmentTable(const ModelConfig& config, KvForm form, std::string folder, std::optional<ReadingKeys> reading);
+  // store: null: all stay on the heap. reading: what the store gathers; absent: keys are taken from the images.
+  SegmentTable(const ModelConfig& config, KvForm form, std::shared_ptr<Store> store, std::optional<ReadingKeys> reading);
+  ~SegmentTable();
 
-  // Handle of a segment that is in memory or in the store, with one more reference; −1 otherwise. `refused` says why a file that is
-  // there was not used: store_invalid, then it is set aside as `<name>.damaged`; store_newer, then it is left until the segment is
-  // encoded again.
-  int open(const SegmentKey& key, std::optional<ErrorCode>& refused);
+  // Handle of a segment that is in memory or in the store, with one more reference; −1 otherwise, also where it was damaged: then the
+  // store has dropped it.
+  int open(const SegmentKey& key);
 
   struct Added {
     int handle;
     std::optional<EngineError> store_failure;  // the segment is in memory all the same
   };
-  // Takes a new image: written to the store if there is one, then in memory with one reference.
+  // Takes a new image: to the store if there is one, then in memory with one reference.
   Added add(SegmentHeader header, Aligned<uint8_t> image);
+
+  // Tries again to add a segment to the store that it refused. False: there is none left. Throws what the store throws.
+  bool keep_one();
+  // What the store needs room for before all that it refused can be added.
+  uint64_t refused_bytes() const;
 
   // One more reference to a handle that is in memory.
   void retain(int handle) { ++get(handle).n_references; }
@@ -40,7 +45,8 @@ class SegmentTable {
 
   const SegmentLayout& layout(int handle) const { return get(handle).layout; }
   ViewSegment view(int handle, int n_hidden) const;
-  // Maps the image if it is not. A damaged file is set aside, and of that or a newer one the segment forgotten: throws store_invalid.
+  // Maps the image if it is not. Throws store_invalid: it was damaged; the address is forgotten, so that the next one who asks for
+  // it has it encoded again.
   SegmentImage image(int handle);
   // Keys of one head behind the header; `hold` keeps alive what they lie in.
   ReadSpan reading_keys(int handle, int sparse_layer, int kv_head, std::vector<SegmentImage>& hold);
@@ -55,8 +61,10 @@ class SegmentTable {
     SegmentLayout layout;
     int n_header_tokens = 0;
     int n_references = 0;
-    std::vector<SegmentFile::Keys> keys;        // of each of reading_->kv_heads, or empty
-    std::shared_ptr<Aligned<uint8_t>> resident; // where there is no file
+    bool acquired = false;                       // of the store, to be released there
+    Aligned<uint8_t> keys;                       // as Store::read_keys() gives them, or empty
+    std::vector<int32_t> tokens;                 // where it is on the heap, for another try to store it
+    std::shared_ptr<Aligned<uint8_t>> resident;  // where it is on the heap
     std::weak_ptr<const void> mapped;
     const uint8_t* mapped_bytes = nullptr;
   };
@@ -67,14 +75,15 @@ class SegmentTable {
   int insert(Segment segment);
   // From now on the address leads to nothing: it may do so already, or to another handle.
   void forget_key(const Segment& segment, int handle) noexcept;
-  void set_aside(const std::string& path) const;
+  Aligned<uint8_t> gathered_keys(const SegmentLayout& layout, const uint8_t* image) const;
 
   const ModelConfig& config_;
   KvForm form_;
-  std::string folder_;
+  std::shared_ptr<Store> store_;
   std::optional<ReadingKeys> reading_;
   std::unordered_map<int, Segment> by_handle_;
   std::map<SegmentKey, int> by_key_;
+  std::vector<int> refused_;  // handles of what is on the heap though there is a store; some may be gone
   int next_handle_ = 0;
   size_t reading_key_bytes_ = 0, image_bytes_ = 0;
   std::list<SegmentImage> recent_;  // mappings kept for the next view, most recent first

@@ -68,7 +68,7 @@ bool EncodeJob::step() {
     forward_->step();
     return false;
   }
-  // Flushing a file may take as long as a layer: one a step.
+  // Its checksums and the copy into the page cache take some milliseconds: one a step.
   keep_next();
   if (n_kept_ == in_pass_.size()) forward_.reset();
   return false;
@@ -87,8 +87,7 @@ void EncodeJob::start_pass() {
     }
     if (n_rows > 0 && n_rows + n > kPassTokens) break;
     // Twice the same segment in one pass: the second one is found when the pass is done.
-    std::optional<ErrorCode> refused;
-    const int known = engine_.segments_->open(segment.key, refused);
+    const int known = engine_.segments_->open(segment.key);
     const bool in_pass = std::any_of(in_pass_.begin(), in_pass_.end(), [&](int i) { return segments_[i].key == segment.key; });
     if (known >= 0) {
       result_.handles[next_] = known;
@@ -99,7 +98,7 @@ void EncodeJob::start_pass() {
     const size_t slot = in_pass_.size();
     const int needed = engine_.prefix_->length() + n;
     if (slot == sequences_.size()) sequences_.emplace_back();
-    // Its image is made before the file is written, and stays in memory where there is none.
+    // Its image is made before the store has it, and stays in memory where there is none.
     const size_t image_bytes = segment_layout(engine_.model_->config, engine_.model_->kv_form(), n).image_bytes();
     const bool is_new = !sequences_[slot] || sequences_[slot]->capacity() < needed;
     const size_t sequence_bytes = is_new ? Sequence::bytes_of(engine_.model_->config, std::max(needed, kPassTokens), false) : 0;
@@ -135,7 +134,7 @@ void EncodeJob::keep_next() {
 }
 
 void EncodeJob::broken_off(const std::exception_ptr&) noexcept {
-  // Files of what was encoded stay; the handles were never given out.
+  // The store keeps what was encoded; the handles were never given out.
   for (int32_t handle : result_.handles) engine_.segments_->release(handle);
   engine_.update_memory();
 }

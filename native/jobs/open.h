@@ -1,13 +1,13 @@
-// Looks segments up in memory and in the store, some files a step: headers and reading keys are read and checked, nothing is run.
+// Looks segments up in memory and in the store, some a step: reading keys are read and checked, nothing is run.
 #pragma once
 
 #include "native/jobs/job.h"
 
 namespace sala {
 
-class OpenJob : public ResultJob<OpenResult> {
+class OpenJob : public ResultJob<std::vector<int32_t>> {
  public:
-  OpenJob(Engine& engine, std::vector<SegmentKey> keys, Completion<OpenResult> done);
+  OpenJob(Engine& engine, std::vector<SegmentKey> keys, Completion<std::vector<int32_t>> done);
   bool step() override;
 
  private:
@@ -16,7 +16,7 @@ class OpenJob : public ResultJob<OpenResult> {
   Engine& engine_;
   std::vector<SegmentKey> keys_;
   size_t next_ = 0;
-  OpenResult result_;
+  std::vector<int32_t> handles_;
 };
 
 }  // namespace sala

@@ -172,7 +172,11 @@ void Store::load_segment_files() {
     }
     segment_files_[number] = file;
     state_.next_number = std::max(state_.next_number, number + 1);
-    if (file->sealed || read_only_ || !has_header(*file)) continue;
+    if (!file->sealed && !has_header(*file)) {
+      note(file->path + ": expected the header of segment file " + std::to_string(number) + ", found something else");
+      file->suspect = true;  // its records are as sound as their checksums say
+    }
+    if (file->sealed || read_only_ || file->suspect) continue;
     try {
       file->writer = files_.open_append(file->path);
       // What was not committed goes; durable with the next commit to it, and until then as good as gone.
@@ -476,12 +480,7 @@ FileBytes Store::bytes_of(File& file, uint64_t end) const {
   auto owner = file.mapping.lock();
   if (!owner || file.mapped.size < end) {
     FileBytes mapped = files_.open_read(file.path)->map();
-    if (mapped.size < std::max<uint64_t>(end, kSegmentFileHeaderBytes)) {
-      fail(ErrorCode::store_invalid, file.path, ": expected at least ", end, " bytes, found ", mapped.size);
-    }
-    if (!is_segment_file_header({reinterpret_cast<const char*>(mapped.data), kSegmentFileHeaderBytes}, file.number)) {
-      fail(ErrorCode::store_invalid, file.path, ": expected the header of segment file ", file.number, ", found something else");
-    }
+    if (mapped.size < end) fail(ErrorCode::store_invalid, file.path, ": expected at least ", end, " bytes, found ", mapped.size);
     owner = std::move(mapped.owner);
     file.mapping = owner;
     file.mapped = {nullptr, mapped.data, mapped.size};
@@ -863,14 +862,22 @@ double Store::live_share_of(const File& file) const {
   return useful >= file.bytes ? 1 : double(useful) / double(file.bytes);
 }
 
-// The file with the smallest share of live bytes, below `live_share`, or one that is damaged; never the one that grows.
+// Whether there is room for all that lives in a file. Space comes back with whole files only: one that is begun and cannot be
+// finished would cost room instead.
+bool Store::can_copy(const File& file) const {
+  const uint64_t needed = file.live_bytes + file.live_keys_bytes + file.n_live * 2 * kSegmentEntryBytes + 2 * (kSegmentFileHeaderBytes + kKeysBorder);
+  return used_bytes() + reserved_bytes() + needed <= options_.max_bytes;
+}
+
+// The file with the smallest share of live bytes, below `live_share`, or one that is damaged; never the one that grows, nor one for
+// whose copy there is no room.
 Store::FilePtr Store::mostly_dead(double live_share) const {
   FilePtr worst;
   double least = live_share;
   for (const auto& [number, file] : segment_files_) {
     if (number == growing_ || file->n_live == 0) continue;
     const double share = file->suspect ? -1 : live_share_of(*file);
-    if (share < least) {
+    if (share < least && can_copy(*file)) {
       worst = file;
       least = share;
     }
@@ -960,7 +967,10 @@ void Store::purge() {
     }
   }
   for (const FilePtr& file : files) {
-    // Where there is no room for a copy, the rest of the file stays.
+    {
+      std::lock_guard lock(mutex_);
+      if (!can_copy(*file)) continue;  // what is removed of it stays
+    }
     while (copy_out_of(*file, segment_file_bytes()) > 0) commit_now(false);
   }
   commit_now(true);
@@ -1006,7 +1016,7 @@ bool Store::make_room(uint64_t n_bytes) {
   const uint64_t wanted = n_bytes + options_.max_bytes / 16;
   while (!fits(wanted)) {
     // What is dead already first.
-    if (compact_now(segment_file_bytes(), kAnyDead) > 0) continue;
+    if (compact_now(UINT64_MAX, kAnyDead) > 0) continue;
     if (fits(wanted)) break;
     const uint64_t evicted = evict(wanted);
     {
@@ -1015,7 +1025,7 @@ bool Store::make_room(uint64_t n_bytes) {
       growing_ = 0;
     }
     commit_now(false);
-    if (evicted == 0 && compact_now(segment_file_bytes(), kAnyDead) == 0) break;
+    if (evicted == 0 && compact_now(UINT64_MAX, kAnyDead) == 0) break;
   }
   return fits(n_bytes);
 }
@@ -1095,17 +1105,21 @@ void Store::verify_file(const FilePtr& file, Verification& found) {
       found.findings.push_back(error.what());
     }
   }
-  if (!sealed || found.damaged.size() > n_damaged) return;
-  // Bytes between the parts, which nobody reads; all the same they are a sign.
+  if (found.damaged.size() > n_damaged) return;
+  // Header and bytes between the parts, which nobody reads; all the same they are a sign.
   bool sound = false;
   try {
-    const FileBytes mapped = bytes_of(*file, bytes);
-    sound = mapped.size == sealed->bytes && XXH3_64bits(mapped.data, mapped.size) == sealed->checksum;
+    if (sealed) {
+      const FileBytes mapped = bytes_of(*file, bytes);
+      sound = mapped.size == sealed->bytes && XXH3_64bits(mapped.data, mapped.size) == sealed->checksum;
+    } else {
+      sound = has_header(*file);
+    }
   } catch (const EngineError& error) {
     if (error.code() != ErrorCode::store_invalid) throw;
   }
   if (sound) return;
-  found.findings.push_back(file->path + ": checksum of the file differs; its segments are sound, and will be moved");
+  found.findings.push_back(file->path + (sealed ? ": checksum of the file differs" : ": header of the file differs") + "; its segments are sound, and will be moved");
   std::lock_guard lock(mutex_);
   file->suspect = true;
 }

@@ -97,8 +97,8 @@ class Store {
   void checkpoint();
   // Copies up to about `max_bytes` of what lives out of mostly dead files, and commits. True while there is more to do.
   bool compact(uint64_t max_bytes);
-  // After it nothing of what was removed is on the disk any more: what lives is copied out of every file with something dead in it,
-  // and the log begins anew. Throws as commit() does.
+  // After it nothing of what was removed is on the disk any more: what lives is copied out of every file with something dead in it
+  // (but for one for whose copy there is no room), and the log begins anew. Throws as commit() does.
   void purge();
   // What has to fit so that a segment can be added.
   uint64_t needed_bytes(const SegmentLayout& layout) const;
@@ -163,8 +163,9 @@ class Store {
   void put_back(Commit& commit);
   uint64_t used_bytes() const;
   uint64_t reserved_bytes() const;
-  uint64_t copy_reserve() const { return segment_file_bytes(); }
-  uint64_t segment_file_bytes() const { return std::min(options_.segment_file_bytes, options_.max_bytes / 16); }
+  // A file ends up somewhat larger than it is to be: with its last segment and all reading keys.
+  uint64_t copy_reserve() const { return segment_file_bytes() + segment_file_bytes() / 4; }
+  uint64_t segment_file_bytes() const { return std::min(options_.segment_file_bytes, options_.max_bytes / 20); }
   bool fits(uint64_t n_bytes) const { return used_bytes() + reserved_bytes() + n_bytes + copy_reserve() <= options_.max_bytes; }
   // Of the disk's room, taken in advance: so that what was added before the disk was full can be committed.
   uint64_t log_room() const { return std::min(uint64_t(64) << 10, options_.max_bytes / 256); }
@@ -172,6 +173,7 @@ class Store {
   double live_share_of(const File& file) const;
   FilePtr mostly_dead(double live_share) const;
   bool has_dead(const File& file) const;
+  bool can_copy(const File& file) const;
 
   void require_writable() const;
   // With append_mutex_ held. `segment` has all but its place, which is added.

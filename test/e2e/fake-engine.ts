@@ -184,6 +184,10 @@ class FakeSession implements ClientSession {
     note('document', params);
   }
 
+  async verify(): Promise<messages.StoreCheck> {
+    return { segments: 0, files: 0, bytes: 0, damaged: 0, findings: [] };
+  }
+
   async forget(): Promise<{ segments: number; bytes: number }> {
     note('forget', null);
     return { segments: 42, bytes: 3 << 20 };

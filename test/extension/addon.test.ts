@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterEach, test } from 'node:test';
@@ -321,20 +321,72 @@ test('worker threads: engines side by side, ended at any moment', { skip, timeou
   await engine.prefill(engine.createTail(longTail), Int32Array.of(1), { priority: 'prefill' }).done;
 });
 
-test('a damaged store is reported by key', { skip }, async () => {
+test('the store: kept, told, and free for the next one when both have let go', { skip }, async () => {
   const dir = mkdtempSync(path.join(os.tmpdir(), 'sala-test-'));
   try {
-    const engine = await loadAddon().load({ modelDir, activations: 'int8', threads: 1, segmentsDir: dir });
-    open.push(engine);
-    await engine.setPrefix(prefix);
-    const [segment] = segments(1);
-    const { handles, encodedTokens } = await engine.encodeSegments([segment!], 'ingest').done;
-    assert.equal(encodedTokens, 300);
-    engine.releaseSegments(handles);
-    writeFileSync(path.join(dir, '00', `${segment!.key}.seg`), 'damaged');
-    const found = await engine.openSegments([segment!.key, 'f'.repeat(64)]);
-    assert.deepEqual([...found.handles], [-1, -1]);
-    assert.deepEqual(found.damaged, [segment!.key]);
+    const loadStored = async (): Promise<NativeEngine> => {
+      const engine = await loadAddon().load({ modelDir, activations: 'int8', threads: 1, store: { dir, identity: 'tiny', maxBytes: 1 << 24 } });
+      open.push(engine);
+      await engine.setPrefix(prefix);
+      return engine;
+    };
+    const first = await loadStored();
+    const store = first.store!;
+    await store.commit();
+    const { handles, encodedTokens } = await first.encodeSegments(segments(3), 'ingest').done;
+    assert.equal(encodedTokens, 900);
+    const keys = segments(3).map(({ key }) => key);
+    await store.write([
+      { table: 'files', key: 'a/é', value: '1' },
+      { table: 'files', key: 'a/x', value: '' },
+      { table: 'files', key: 'b', value: '2' },
+      { table: 'roots', key: '/', value: 'root' },
+    ]);
+    await store.write([{ table: 'files', key: 'a/x', value: null }]);
+    assert.deepEqual(await store.records('files', 'a/'), [['a/é', '1']]);
+    assert.deepEqual(await store.records('versions', ''), []);
+    const { nSegments, nRecords, bytes, liveBytes } = store.statistics();
+    assert.deepEqual([nSegments, nRecords, store.readOnly], [3, 3, undefined]);
+    assert.ok(liveBytes > 0 && bytes > liveBytes);
+    const second = await loadStored();
+    assert.equal(second.store, undefined);
+    assert.equal(second.storeFailure?.code, 'store_unwritable');
+    // In memory: not removed. Released before: removed.
+    assert.deepEqual(await first.removeSegments(keys), { segments: 0, bytes: 0 });
+    first.releaseSegments(handles.subarray(0, 1));
+    assert.equal((await first.removeSegments(keys)).segments, 1);
+    await store.purge();
+    assert.equal(await store.compact(), false);
+    assert.equal(await store.makeRoom(1 << 20), true);
+    assert.equal(await store.makeRoom(1 << 30), false);
+    assert.deepEqual(await first.keepSegments(), { neededBytes: 0 });
+    for (const [what, call] of [
+      ['no table', () => (store as any).records('nothing', '')], // eslint-disable-line
+      ['no changes', () => (store as any).write({})], // eslint-disable-line
+      ['a value that is none', () => (store as any).write([{ table: 'files', key: 'a', value: 1 }])], // eslint-disable-line
+      ['no number', () => (store as any).makeRoom('1')], // eslint-disable-line
+      ['another constructor', () => new (store as any).constructor()], // eslint-disable-line
+    ] as const) assert.throws(call, TypeError, what);
+    await first.close();
+    const pending = store.verify();
+    store.close();
+    assert.equal((await pending).nSegments, 2);
+    assert.throws(() => store.statistics(), { code: 'engine_unreachable' });
+
+    // A damaged one is dropped, and told by its address.
+    const [name] = readdirSync(dir).filter((file) => file.endsWith('.kv'));
+    const file = readFileSync(path.join(dir, name!));
+    file[file.indexOf(Buffer.from(keys[1]!, 'hex')) + 200]! ^= 1;
+    writeFileSync(path.join(dir, name!), file);
+    const third = await loadStored();
+    const found = await third.store!.verify();
+    assert.deepEqual([found.nSegments, found.nDamaged], [2, 1]);
+    assert.match(found.findings.join(), /checksum/);
+    assert.match(third.store!.takeFindings().join(), new RegExp(`segment ${keys[1]} dropped`));
+    assert.deepEqual(third.store!.takeFindings(), []);
+    assert.deepEqual([...(await third.openSegments(keys))].map((handle) => handle >= 0), [false, false, true]);
+    assert.deepEqual(await third.store!.records('roots', ''), [['/', 'root']]);
+    third.store!.close();
   } finally {
     rmSync(dir, { recursive: true });
   }

@@ -2,7 +2,7 @@
 // happened before, memory equals that of a fresh read.
 
 import assert from 'node:assert/strict';
-import { appendFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { appendFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import test from 'node:test';
@@ -74,9 +74,13 @@ function check(title: string, body: (bench: Bench) => Promise<void>, from?: stri
     const bench = new Bench(from);
     try {
       await body(bench);
-    } finally {
+    } catch (error) {
+      // What was logged says more of it; that there is something is no failure of its own.
+      for (const { method, params } of bench.sent.splice(0)) if (method === 'log') console.log(params);
       await bench.dispose();
+      throw error;
     }
+    await bench.dispose();
   });
 }
 
@@ -195,6 +199,55 @@ check('an unsaved document shadows its file, and the file comes back', async (be
   assert.deepEqual(memoryOf(core, session), saved);
 });
 
+check('an unsaved document outlives its file, and shadows it no longer than it is unsaved', async (bench) => {
+  bench.write('a.py', 'def old_name():\n    return 1\n');
+  bench.write('b.py', 'b = 1\n');
+  const core = await bench.core();
+  const session = await bench.session(core);
+  await session.ingest(never);
+  const file = path.join(bench.workspace, 'a.py');
+  const look = async (): Promise<Record<string, string[]>> => {
+    session.filesChanged({ paths: [file] });
+    await session.coverage({});
+    await session.ingest(never);
+    return memoryOf(core, session);
+  };
+  const saved = memoryOf(core, session);
+  session.document({ path: file, text: 'def new_name():\n    return 2\n' });
+  const shadowed = await look();
+  rmSync(file);
+  assert.deepEqual(Object.keys(await look()), ['b.py']);
+  bench.write('a.py', 'def old_name():\n    return 1\n');
+  assert.deepEqual(await look(), shadowed);
+  rmSync(file);
+  await look();
+  session.document({ path: file, text: null });
+  bench.write('a.py', 'def old_name():\n    return 1\n');
+  assert.deepEqual(await look(), saved);
+});
+
+check('a file that is written twice within a step of the clock is what was written last', async (bench) => {
+  const file = path.join(bench.workspace, 'a.ts');
+  const core = await bench.core();
+  const session = await bench.session(core);
+  const write = (text: string): void => {
+    writeFileSync(file, text);
+    // As a file system stamps whose clock steps by seconds.
+    utimesSync(file, second, second);
+  };
+  const second = Math.floor(Date.now() / 1000);
+  write('const a = 1;\n');
+  session.filesChanged({ paths: [file] });
+  await session.coverage({});
+  await session.ingest(never);
+  const first = memoryOf(core, session);
+  write('const a = 2;\n');
+  // Nobody needs to tell: it is looked at before an answer.
+  await session.coverage({});
+  await session.ingest(never);
+  assert.notDeepEqual(memoryOf(core, session), first);
+});
+
 check('what becomes excluded leaves memory; the reason is told', async (bench) => {
   bench.write('keep.ts', 'export const kept = 1;\n');
   bench.write('drop/secret.ts', 'export const dropped = 2;\n');
@@ -298,55 +351,126 @@ check('an untrusted workspace is not read; a missing one is refused', async (ben
   assert.equal(await code(bench.session(core, { roots: [{ path: path.join(bench.dir, 'nowhere'), name: 'x' }] })), 'not_a_workspace');
 });
 
+/** Bytes of all files of the store. */
+const stored = (bench: Bench): number =>
+  readdirSync(path.join(bench.dir, 'store/tiny')).reduce((sum, name) => sum + statSync(path.join(bench.dir, 'store/tiny', name)).size, 0);
+
 check('the store keeps to its cap: what is not in memory goes, and reading stops before what is', async (bench) => {
   const fill = (name: string): void => {
-    for (let i = 0; i < 8; i++) bench.write(`${name}/f${i}.ts`, `export const ${name}${i} = [${'1, '.repeat(300)}];\n`);
+    for (let i = 0; i < 40; i++) bench.write(`${name}/f${i}.ts`, `export const ${name}${i} = [${'1, '.repeat(300)}];\n`);
   };
-  const stored = (): number =>
-    readdirSync(path.join(bench.dir, 'store/tiny/segments'), { recursive: true, withFileTypes: true })
-      .filter((entry) => entry.isFile())
-      .reduce((sum, entry) => sum + statSync(path.join(entry.parentPath, entry.name)).size, 0);
   fill('a');
   const first = await bench.core('store');
   await (await bench.session(first)).ingest(never);
   await first.close();
-  const full = stored();
+  const full = stored(bench);
+  assert.ok(full > 400_000, `${full} bytes`);
   rmSync(path.join(bench.workspace, 'a'), { recursive: true });
   fill('b');
   // Room for one of the two.
   const second = await bench.core('store', full * 1.5);
-  assert.equal((await (await bench.session(second)).ingest(never)).files, 8);
-  assert.ok(stored() <= full * 1.5, `${stored()} of ${full}`);
+  assert.equal((await (await bench.session(second)).ingest(never)).files, 40);
+  assert.ok(stored(bench) <= full * 1.5, `${stored(bench)} of ${full}`);
   await second.close();
-  const third = await bench.core('store', full * 0.5);
-  const session = await bench.session(third);
+  assert.ok(stored(bench) <= full * 1.5, `${stored(bench)} of ${full}`);
+  const third = await bench.core('store', full * 1.5);
+  assert.equal((await (await bench.session(third)).ingest(never)).encoded_tokens, 0);
+  await third.close();
+  // Room for less than one: all that is in memory is in use.
   fill('c');
+  const fourth = await bench.core('store', full * 1.3);
+  const session = await bench.session(fourth);
+  await assert.rejects(session.ingest(never), { code: 'store_full' });
+  assert.ok(stored(bench) <= full * 1.5, `${stored(bench)} of ${full}`);
+  // What the store had no room for is in memory all the same, and kept once there is room.
+  assert.ok(fourth.native.memory().segmentBytes > 0);
+  rmSync(path.join(bench.workspace, 'b'), { recursive: true });
   session.filesChanged({ paths: [] });
   await session.coverage({});
-  await assert.rejects(session.ingest(never), { code: 'store_full' });
-  assert.ok(stored() <= full * 1.2, `${stored()} of ${full}`);
+  fourth.indexer.pause('disk_full', false);
+  assert.equal((await session.ingest(never)).files, 40);
+  assert.equal(fourth.native.memory().segmentBytes, 0);
   bench.sent.splice(0);
 });
 
-check('segments of a later version in the store are encoded again, and that is said once', async (bench) => {
+check('forgotten: nothing of a workspace is left in the store, and another one has all of its own', async (bench) => {
+  bench.write('a/one.ts', 'export const one = 1;\n');
+  bench.write('a/both.ts', 'export const both = 2;\n');
+  bench.write('b/both.ts', 'export const both = 2;\n');
+  bench.write('b/two.ts', 'export const two = 3;\n');
+  const roots = (name: string) => ({ roots: [{ path: path.join(bench.workspace, name), name }] });
+  const core = await bench.core('store');
+  const [a, b] = [await bench.session(core, roots('a')), await bench.session(core, roots('b'))];
+  for (const session of [a, b]) await session.ingest(never);
+  assert.equal(core.native.store!.statistics().nSegments, 3);
+  const { segments, bytes } = await a.forget();
+  assert.equal(segments, 1);
+  assert.ok(bytes > 1000);
+  assert.equal(core.native.store!.statistics().nSegments, 2);
+  const disk = (): Buffer => Buffer.concat(readdirSync(path.join(bench.dir, 'store/tiny')).map((name) => readFileSync(path.join(bench.dir, 'store/tiny', name))));
+  assert.ok(!disk().includes('one.ts') && !disk().includes(path.join(bench.workspace, 'a')) && disk().includes('two.ts'));
+  await core.close();
+  assert.ok(!disk().includes('one.ts') && disk().includes('two.ts'));
+  const again = await bench.core('store');
+  assert.equal((await (await bench.session(again, roots('b'))).ingest(never)).encoded_tokens, 0);
+  assert.ok((await (await bench.session(again, roots('a'))).ingest(never)).encoded_tokens > 0);
+});
+
+check('what is read is durable about a second later, without anybody asking', async (bench) => {
   for (let i = 0; i < 3; i++) bench.write(`f${i}.ts`, `export const value${i} = ${i};\n`);
+  const core = await bench.core('store');
+  const session = await bench.session(core);
+  const wal = (): number => readdirSync(path.join(bench.dir, 'store/tiny')).filter((name) => name.startsWith('wal-')).reduce((sum, name) => sum + statSync(path.join(bench.dir, 'store/tiny', name)).size, 0);
+  // Not all of it is read, so that nothing is saved on the way.
+  const [record] = [...(session as unknown as { roots: readonly import('../../extension/engine/root-index').RootIndex[] }).roots[0]!.records.values()];
+  await core.indexer.prepare(record!);
+  const before = wal();
+  await core.indexer.readFirst(record!.next!.segments.map((segment) => ({ record: record!, segment })), Infinity, never);
+  for (let i = 0; i < 1000 && wal() === before; i++) await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.ok(wal() > before);
+});
+
+check('a root that has not been there for a month is dropped from the store, one that is there stays', async (bench) => {
+  bench.write('kept/a.ts', 'export const a = 1;\n');
+  bench.write('gone/b.ts', 'export const b = 2;\n');
   const first = await bench.core('store');
-  const { encoded_tokens } = await (await bench.session(first)).ingest(never);
-  await first.close();
-  const folder = path.join(bench.dir, 'store/tiny/segments');
-  for (const name of readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.seg'))) {
-    const bytes = readFileSync(path.join(folder, name));
-    // Byte 8 … 11: the version. Another size, so not a damaged file of this version.
-    bytes.writeUInt32LE(99, 8);
-    writeFileSync(path.join(folder, name), Buffer.concat([bytes, Buffer.from('more')]));
+  for (const name of ['kept', 'gone']) await (await bench.session(first, { roots: [{ path: path.join(bench.workspace, name), name }] })).ingest(never);
+  const { store } = first.native;
+  for (const [root, value] of await store!.records('roots', '')) {
+    const about = JSON.parse(value) as { savedMs: number };
+    assert.ok(Math.abs(about.savedMs - Date.now()) < 60_000);
+    await store!.write([{ table: 'roots', key: root, value: JSON.stringify({ ...about, savedMs: about.savedMs - 31 * 24 * 3600 * 1000 }) }]);
   }
+  await first.close();
+  rmSync(path.join(bench.workspace, 'gone'), { recursive: true });
   const second = await bench.core('store');
-  const session = await bench.session(second);
-  const again = await session.ingest(never);
-  assert.deepEqual([again.files, again.encoded_tokens], [3, encoded_tokens]);
-  assert.deepEqual(bench.sent.splice(0).filter(({ method }) => method === 'log').map(({ params }) => params), [
-    'store: it holds segments of a later version of SALA; they are encoded again for this one',
-  ]);
+  assert.deepEqual((await second.native.store!.records('roots', '')).map(([root]) => path.basename(root)), ['kept']);
+  assert.equal((await second.native.store!.records('files', '')).length, 1);
+  assert.equal((await second.native.store!.records('versions', '')).length, 1);
+});
+
+check('records that are none, or of another recipe, are read over', async (bench) => {
+  for (let i = 0; i < 4; i++) bench.write(`f${i}.ts`, `export const value${i} = ${i};\n`);
+  bench.write('yarn.lock', 'x\n');
+  bench.write('a.bin.ts', 'text\n\0');
+  const garbage = ['', 'null', '{}', '[1,2,3]', '[-1,2,3,"x"]', '[1,2,3,"no rule","x"]', '[1,[null]]', '[1,["zz",1,2,3,4,5,6]]'];
+  for (const [i, value] of [...garbage, undefined].entries()) {
+    const core = await bench.core('store');
+    const session = await bench.session(core);
+    const { files, encoded_tokens } = await session.ingest(never);
+    assert.deepEqual([files, encoded_tokens > 0], [4, i === 0], value);
+    assert.equal((await session.coverage({ path: 'a.bin.ts' }))[0]?.rule, 'binary');
+    const store = core.native.store!;
+    const [records, versions] = [await store.records('files', ''), await store.records('versions', '')];
+    assert.deepEqual(records.map(([, text]) => (JSON.parse(text) as unknown[]).length).sort(), [4, 4, 4, 4, 5], value);
+    assert.ok(versions.length === 4 && versions.every(([, text]) => (JSON.parse(text) as unknown[]).length === 2), value);
+    if (value !== undefined) {
+      await store.write([0, 2, 4].map((n) => ({ table: 'files', key: records[n]![0], value })));
+      await store.write([{ table: 'versions', key: versions[i % 4]![0], value }]);
+      if (i % 3 === 2) await store.write([{ table: 'roots', key: (await store.records('roots', ''))[0]![0], value }]);
+    }
+    await core.close();
+  }
 });
 
 check('the memory limit: refused at load with the numbers; later reading pauses, says why, and goes on when there is room', async (bench) => {

@@ -92,6 +92,10 @@ class FakeSession implements ClientSession {
     return paths.map(() => null);
   }
 
+  async verify(): Promise<messages.StoreCheck> {
+    return { segments: 0, files: 0, bytes: 0, damaged: 0, findings: [] };
+  }
+
   async forget(): Promise<{ segments: number; bytes: number }> {
     return { segments: 0, bytes: 0 };
   }

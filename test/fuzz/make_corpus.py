@@ -66,37 +66,6 @@ def make_safetensors():
     write("safetensors", "short", b"\1\2\3")
 
 
-# As fuzz_segment.cpp has its model: two sparse layers, two K/V heads of 8, windows of 32 every 16 tokens.
-def segment(n_tokens, flags=1, n_header=1, version=1, more=b"", **fields):
-    def on_border(n):
-        return (n + 63) // 64 * 64
-
-    element, scale = (4, 0) if flags & 2 else (1, 4)
-    n_windows = (max(1, n_tokens - 15) + 15) // 16
-    sizes = [8 * element * n_tokens, scale * n_tokens] * 2 + [8 * element * n_windows, scale * n_windows]
-    front = on_border(128 + 4 * 16 + 4 * n_tokens)
-    end = front + 4 * sum(on_border(size) for size in sizes)
-    layers, heads, dim = fields.get("layers", 2), fields.get("heads", 2), fields.get("dim", 8)
-    header = b"SALASEG\n" + struct.pack("<8IQ", version, 0 if flags & 2 else 1, n_tokens, n_header, layers, heads, dim, n_windows, end)
-    return bytes([flags]) + header.ljust(front, b"\0") + bytes(i % 251 for i in range(end - front)) + more
-
-
-def make_segments():
-    for n_tokens in (1, 47, 64, 65):
-        write("segment", f"int8-{n_tokens}", segment(n_tokens))
-    write("segment", "fp32-20", segment(20, flags=3))
-    write("segment", "header-only", segment(5, n_header=5))
-    write("segment", "header-too-long", segment(5, n_header=6))
-    write("segment", "sums-wrong", segment(5, flags=0))
-    write("segment", "newer", segment(5, version=2, more=b"more"))
-    write("segment", "another-model", segment(5, heads=3))
-    write("segment", "longer", segment(5, more=b"\0"))
-    write("segment", "cut", segment(5)[:-1])
-    write("segment", "short", segment(5)[:100])
-    write("segment", "no-tokens", segment(0))
-    write("segment", "huge", segment(1)[:17] + struct.pack("<I", 2**24) + segment(1)[21:])
-
-
 def make_gptq():
     def layer(settings, groups, g_idx, dtype="F16", scale=b"\0\x3c", **shapes):
         size = 32 << settings % 3
@@ -128,5 +97,4 @@ def make_gptq():
 if __name__ == "__main__":
     make_configs()
     make_safetensors()
-    make_segments()
     make_gptq()

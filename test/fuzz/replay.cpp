@@ -21,7 +21,6 @@
 extern "C" int fuzz_config(const uint8_t* data, size_t size);
 extern "C" int fuzz_gptq(const uint8_t* data, size_t size);
 extern "C" int fuzz_safetensors(const uint8_t* data, size_t size);
-extern "C" int fuzz_segment(const uint8_t* data, size_t size);
 extern "C" int fuzz_store(const uint8_t* data, size_t size);
 // Of the sanitizers' run time, where it is linked.
 extern "C" void __sanitizer_set_death_callback(void (*callback)()) __attribute__((weak));
@@ -35,7 +34,7 @@ struct Target {
   const char* name;  // of its folder in the corpus
   int (*run)(const uint8_t* data, size_t size);
 };
-constexpr Target kTargets[] = {{"config", fuzz_config}, {"gptq", fuzz_gptq}, {"safetensors", fuzz_safetensors}, {"segment", fuzz_segment}, {"store", fuzz_store}};
+constexpr Target kTargets[] = {{"config", fuzz_config}, {"gptq", fuzz_gptq}, {"safetensors", fuzz_safetensors}, {"store", fuzz_store}};
 
 std::string read(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);

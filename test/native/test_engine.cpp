@@ -14,6 +14,7 @@
 #include <random>
 #include <thread>
 
+#include "native/store/crc32c.h"
 #include "test/native/code_of.h"
 #include "test/native/engine_calls.h"
 
@@ -42,11 +43,15 @@ struct Folder {
   ~Folder() { fs::remove_all(path); }
 };
 
-std::unique_ptr<Engine> load(const std::string& segments_dir = "", int n_threads = 2) {
+std::unique_ptr<Engine> load(const std::string& store_dir = "", int n_threads = 2, uint64_t max_disk_bytes = uint64_t(1) << 30) {
   EngineOptions options;
   options.model_dir = kTiny;
   options.n_threads = n_threads;
-  options.segments_dir = segments_dir;
+  options.store_dir = store_dir;
+  options.store_identity = "tiny";
+  options.max_disk_bytes = max_disk_bytes;
+  options.read_layer = 2;
+  options.read_heads = {0};
   auto engine = std::make_unique<Engine>(options);
   set_prefix(*engine, kPrefix);
   return engine;
@@ -66,29 +71,55 @@ std::vector<SegmentInput> random_segments(int n, uint32_t seed) {
   return segments;
 }
 
-std::string file_bytes(const std::string& folder, const SegmentKey& key) {
-  std::ifstream file(segment_path(folder, key), std::ios::binary);
+std::vector<SegmentKey> keys_of(const std::vector<SegmentInput>& segments) {
+  std::vector<SegmentKey> keys;
+  for (const SegmentInput& segment : segments) keys.push_back(segment.key);
+  return keys;
+}
+
+std::vector<int32_t> open_segments(Engine& engine, const std::vector<SegmentInput>& segments) {
+  return wait_for<std::vector<int32_t>>([&](auto done) { engine.open_segments(keys_of(segments), done); });
+}
+
+// What the engine's store has of a segment.
+std::string image_of(Engine& engine, const SegmentKey& key) {
+  const SegmentImage image = engine.store()->map(key);
+  return {reinterpret_cast<const char*>(image.bytes), engine.store()->find(key)->layout.image_bytes()};
+}
+
+// The one segment file of a small store, alone under its name, and its bytes.
+std::string segment_file(const std::string& folder) {
+  std::string found;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path().extension() != ".kv") continue;
+    REQUIRE(found.empty());
+    found = entry.path().string();
+  }
+  REQUIRE(!found.empty());
+  return found;
+}
+std::string bytes_of(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
 }
+void write_bytes(const std::string& path, const std::string& bytes) { std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes; }
 
 }  // namespace
 
 TEST_CASE("engine: a segment's bytes do not depend on its neighbours, their order, or the number of threads") {
   const auto segments = random_segments(24, 7);
-  Folder together, alone, shuffled;
-  encode(*load(together.path, 2), segments);
-  {
-    auto engine = load(alone.path, 1);
-    for (const SegmentInput& segment : segments) encode(*engine, {segment});
-  }
+  Folder folders[3];
+  auto together = load(folders[0].path, 2), alone = load(folders[1].path, 1), shuffled = load(folders[2].path, 2);
+  encode(*together, segments);
+  for (const SegmentInput& segment : segments) encode(*alone, {segment});
   auto order = segments;
   std::shuffle(order.begin(), order.end(), std::mt19937(11));
-  encode(*load(shuffled.path, 2), order);
+  encode(*shuffled, order);
   for (const SegmentInput& segment : segments) {
-    const std::string bytes = file_bytes(together.path, segment.key);
+    const std::string bytes = image_of(*together, segment.key);
     CHECK(bytes.size() > 1000);
-    CHECK((bytes == file_bytes(alone.path, segment.key)));
-    CHECK((bytes == file_bytes(shuffled.path, segment.key)));
+    CHECK((bytes == image_of(*alone, segment.key)));
+    CHECK((bytes == image_of(*shuffled, segment.key)));
   }
 }
 
@@ -106,60 +137,49 @@ TEST_CASE("engine: answers are the same from memory, from the file, and after a 
     return result.logits;
   };
   Folder store;
+  std::vector<std::string> images;
   auto in_memory = load();
   const auto expected = logits(*in_memory, encode(*in_memory, segments).handles);
   {
     auto first = load(store.path);
     CHECK(logits(*first, encode(*first, segments).handles) == expected);
     CHECK(first->memory().segment_bytes == 0);
+    first->store()->commit();
+    for (const SegmentInput& segment : segments) images.push_back(image_of(*first, segment.key));
   }
-  std::vector<SegmentKey> keys;
-  for (const SegmentInput& segment : segments) keys.push_back(segment.key);
-  const auto open = [&](Engine& engine) {
-    return wait_for<OpenResult>([&](auto done) { engine.open_segments(keys, done); });
-  };
   {
     auto second = load(store.path);
-    const OpenResult found = open(*second);
-    CHECK(found.damaged.empty());
-    CHECK(logits(*second, found.handles) == expected);
+    CHECK(logits(*second, open_segments(*second, segments)) == expected);
     // Encoding what the store has runs nothing.
     CHECK(encode(*second, segments).n_encoded_tokens == 0);
   }
-  // A bit of the header's bytes and of every 97th of the others flipped, one at a time: never used, never a crash.
-  const std::string path = segment_path(store.path, keys[1]);
-  const std::string sound = file_bytes(store.path, keys[1]);
-  int n_noticed = 0, n_tried = 0;
-  for (size_t at = 0; at < sound.size(); at += at < 128 ? 1 : 97, ++n_tried) {
+  // A bit of every 97th byte flipped, one at a time: a segment that has it is not used, and all others are; never a crash.
+  const std::string path = segment_file(store.path), sound = bytes_of(path);
+  size_t n_noticed = 0, n_tried = 0;
+  for (size_t at = 0; at < sound.size(); at += 97, ++n_tried) {
     std::string damaged = sound;
     damaged[at] = char(damaged[at] ^ 0x10);
-    std::ofstream(path, std::ios::binary) << damaged;
+    write_bytes(path, damaged);
     auto engine = load(store.path);
-    const OpenResult found = open(*engine);
-    if (!found.damaged.empty()) {
-      CHECK(found.handles[1] == -1);
-      ++n_noticed;
-      continue;
+    const std::vector<int32_t> handles = open_segments(*engine, segments);
+    size_t n_dropped = 0;
+    for (int32_t handle : handles) {
+      TailInput input;
+      input.view = {handle};
+      input.starts_from = TailStart::empty;
+      input.max_tokens = 64;
+      if (handle < 0 || code_of([&] { prefill(*engine, engine->create_tail(input), question); }) == ErrorCode::store_invalid) ++n_dropped;
     }
-    TailInput input;
-    input.view = {found.handles[1]};
-    input.starts_from = TailStart::empty;
-    input.max_tokens = 64;
-    const int tail = engine->create_tail(input);
-    n_noticed += code_of([&] { prefill(*engine, tail, question); }) == ErrorCode::store_invalid;
+    REQUIRE(n_dropped == (at < kSegmentFileHeaderBytes ? 0 : 1));
+    n_noticed += n_dropped > 0 || !engine->store()->take_findings().empty();
+    // They are encoded again, to the same bytes.
+    if (n_tried % 50 == 0) {
+      encode(*engine, segments);
+      for (size_t i = 0; i < segments.size(); ++i) CHECK((image_of(*engine, segments[i].key) == images[i]));
+    }
   }
   CHECK(n_tried > 50);
-  // Bytes between the parts (up to 63 behind each) belong to no checksum of ours only if they are outside the runs: none is.
   CHECK(n_noticed == n_tried);
-  CHECK(fs::exists(path + ".damaged"));
-  for (size_t length : {size_t(0), size_t(7), size_t(127), size_t(128), size_t(1000), sound.size() - 1}) {
-    std::ofstream(path, std::ios::binary) << sound.substr(0, length);
-    auto engine = load(store.path);
-    CHECK(open(*engine).damaged.size() == 1);
-    // It is encoded again, to the same bytes.
-    CHECK(encode(*engine, {segments[1]}).n_encoded_tokens == int64_t(segments[1].tokens.size()));
-    CHECK((file_bytes(store.path, keys[1]) == sound));
-  }
 }
 
 TEST_CASE("engine: a tail's bits do not depend on its split, nor a fork's on the other branch") {
@@ -315,7 +335,7 @@ TEST_CASE("engine: a limit of memory is heeded before memory is taken, and nothi
   CHECK(code_of([&] { prefill(*engine, engine->create_tail(input), {1}); }) == ErrorCode::out_of_memory);
   CHECK(code_of([&] { prefill(*engine, engine->fork_tail(before), {1}); }) == ErrorCode::out_of_memory);
   CHECK(code_of([&] { prefill(*engine, engine->create_exact_tail(2, 9), {1}); }) == ErrorCode::out_of_memory);
-  CHECK(code_of([&] { wait_for<OpenResult>([&](auto done) { engine->open_segments({segments[0].key}, done); }); }) == ErrorCode::out_of_memory);
+  CHECK(code_of([&] { open_segments(*engine, {segments[0]}); }) == ErrorCode::out_of_memory);
   CHECK(engine->memory().n_segments == 0);
   CHECK_NOTHROW(prefill(*engine, before, {3}));
   // Room for the process and a small request, not for one of gigabytes.
@@ -329,21 +349,84 @@ TEST_CASE("engine: a limit of memory is heeded before memory is taken, and nothi
   CHECK_NOTHROW(prefill(*engine, engine->create_tail(input), {1}));
 }
 
-TEST_CASE("engine: a disk that cannot be written loses nothing") {
-  Folder store;
-  // A file where a folder must be: unwritable for root too.
-  std::ofstream(store.path + "/00") << "in the way";
-  auto engine = load(store.path);
-  std::vector<SegmentInput> segments = random_segments(3, 21);
-  for (SegmentInput& segment : segments) std::swap(segment.key[0], segment.key[31]);
-  const EncodeResult result = encode(*engine, segments);
-  REQUIRE(result.store_failure);
-  CHECK(result.store_failure->code() == ErrorCode::store_unwritable);
-  TailInput input;
-  input.view = result.handles;
-  input.starts_from = TailStart::empty;
-  input.max_tokens = 40;
-  CHECK_NOTHROW(prefill(*engine, engine->create_tail(input), {1, 2, 3}));
+TEST_CASE("engine: a store that cannot be used, or has no room, loses nothing") {
+  const std::vector<SegmentInput> segments = random_segments(3, 21);
+  const auto answers = [&](Engine& engine, const std::vector<int32_t>& handles) {
+    TailInput input;
+    input.view = handles;
+    input.starts_from = TailStart::empty;
+    input.max_tokens = 40;
+    return prefill(engine, engine.create_tail(input), {1, 2, 3}, 1).logits;
+  };
+  auto in_memory = load();
+  const auto expected = answers(*in_memory, encode(*in_memory, segments).handles);
+  SUBCASE("a file in the folder's place: unwritable for root too") {
+    Folder folder;
+    write_bytes(folder.path + "/store", "in the way");
+    auto engine = load(folder.path + "/store");
+    CHECK(!engine->store());
+    REQUIRE(engine->store_failure());
+    CHECK(engine->store_failure()->code() == ErrorCode::store_unwritable);
+    const EncodeResult result = encode(*engine, segments);
+    CHECK(!result.store_failure);
+    CHECK(answers(*engine, result.handles) == expected);
+  }
+  SUBCASE("a newer one: it is left as it is") {
+    Folder folder;
+    std::string path, newer;
+    load(folder.path)->store()->commit();
+    for (const auto& entry : fs::directory_iterator(folder.path)) {
+      if (entry.path().filename().string().rfind("MANIFEST", 0) == 0) path = entry.path().string();
+    }
+    newer = bytes_of(path);
+    newer[8] = 99;
+    const uint32_t sum = crc32c(newer.data(), 12);
+    std::memcpy(newer.data() + 12, &sum, sizeof sum);
+    write_bytes(path, newer);
+    auto engine = load(folder.path);
+    REQUIRE(engine->store_failure());
+    CHECK(engine->store_failure()->code() == ErrorCode::store_newer);
+    CHECK(answers(*engine, encode(*engine, segments).handles) == expected);
+    engine.reset();
+    CHECK((bytes_of(path) == newer));
+  }
+  SUBCASE("another process has it") {
+    Folder folder;
+    auto first = load(folder.path), second = load(folder.path);
+    CHECK(first->store());
+    REQUIRE(second->store_failure());
+    CHECK(second->store_failure()->code() == ErrorCode::store_unwritable);
+    CHECK(answers(*second, encode(*second, segments).handles) == expected);
+  }
+  SUBCASE("it is full: what it refused is kept once there is room") {
+    Folder folder;
+    auto engine = load(folder.path, 2, 300 << 10);
+    const auto others = random_segments(60, 22);
+    std::vector<SegmentInput> renamed = others;
+    for (size_t i = 0; i < renamed.size(); ++i) renamed[i].key = numbered_key(1000 + int(i));
+    const EncodeResult filled = encode(*engine, renamed);
+    REQUIRE(filled.store_failure);
+    CHECK(filled.store_failure->code() == ErrorCode::store_full);
+    const EncodeResult result = encode(*engine, segments);
+    CHECK(answers(*engine, result.handles) == expected);
+    const size_t refused = engine->memory().segment_bytes;
+    CHECK(refused > 0);
+    const auto keep = [&] { return wait_for<KeepResult>([&](auto done) { engine->keep_segments(done); }); };
+    CHECK(keep().failure);
+    CHECK(keep().needed_bytes > 0);
+    // All of it is in use: no room can be made.
+    CHECK(!engine->store()->make_room(keep().needed_bytes));
+    engine->release_segments(filled.handles);
+    CHECK(engine->store()->make_room(keep().needed_bytes));
+    CHECK(!keep().failure);
+    CHECK(engine->memory().segment_bytes == 0);
+    CHECK(answers(*engine, result.handles) == expected);
+    for (const SegmentInput& segment : segments) CHECK(engine->store()->find(segment.key));
+    engine->store()->commit();
+    engine.reset();
+    auto again = load(folder.path);
+    CHECK(answers(*again, open_segments(*again, segments)) == expected);
+  }
 }
 
 TEST_CASE("engine: a tail may be released while a request runs on it") {
@@ -450,34 +533,43 @@ TEST_CASE("engine: whatever buffer the system refuses, references balance and no
 TEST_CASE("engine: handles balance when opening fails, and when they are given back too often") {
   Folder store;
   const auto segments = random_segments(3, 23);
-  std::vector<SegmentKey> keys;
-  for (const SegmentInput& segment : segments) keys.push_back(segment.key);
-  const auto open = [&](Engine& engine) {
-    return wait_for<OpenResult>([&](auto done) { engine.open_segments(keys, done); });
-  };
   auto engine = load(store.path);
   const auto handles = encode(*engine, segments).handles;
   CHECK(engine->memory().n_segments == 3);
-  engine->release_segments({handles[0], handles[0], -1, 4711, handles[1], handles[2]});
+  // What is in memory is not removed; what was released before is.
+  const auto remove = [&] { return wait_for<Store::Removed>([&](auto done) { engine->remove_segments(keys_of(segments), done); }); };
+  engine->release_segments({handles[0], handles[0], -1, 4711});
+  CHECK(remove().n_segments == 1);
+  engine->release_segments({handles[1], handles[2]});
   TailInput input;
   input.max_tokens = 40;
   prefill(*engine, engine->create_tail(input), {1});  // commands before it have run
   CHECK(engine->memory().n_segments == 0);
+  const auto found = open_segments(*engine, segments);
+  CHECK(found[0] == -1);
+  CHECK(found[1] >= 0);
+  CHECK(found[2] >= 0);
+  engine->release_segments({found[1], found[2]});
+  CHECK(remove().n_segments == 2);
+  CHECK(engine->store()->keys().empty());
+}
 
-  // A later version's file: another size, so not a damaged one of this version.
-  std::string newer = file_bytes(store.path, keys[2]) + "more";
-  newer[8] = 99;
-  std::ofstream(segment_path(store.path, keys[2]), std::ios::binary) << newer;
-  const OpenResult found = open(*engine);
-  CHECK(found.handles[0] >= 0);
-  CHECK(found.handles[1] >= 0);
-  CHECK(found.handles[2] == -1);
-  CHECK(found.damaged.empty());
-  CHECK(found.n_newer == 1);
-  CHECK((file_bytes(store.path, keys[2]) == newer));
-  // As if it were not there: it is encoded, and is found from then on.
-  CHECK(encode(*engine, {segments[2]}).n_encoded_tokens == int64_t(segments[2].tokens.size()));
-  CHECK(open(*load(store.path)).n_newer == 0);
+TEST_CASE("engine: a stored segment of another shape is not used") {
+  Folder store;
+  const auto segments = random_segments(1, 25);
+  auto engine = load(store.path);
+  SegmentHeader header;
+  header.key = segments[0].key;
+  header.tokens = {1, 2, 3};
+  header.layout = segment_layout(engine->model().config, KvForm::int8, 3);
+  header.layout.head_dim *= 2;
+  place_parts(header.layout);
+  const Aligned<uint8_t> image(header.layout.image_bytes());
+  engine->store()->add(header, image.data());
+  engine->store()->release(header.key);
+  CHECK(open_segments(*engine, segments)[0] == -1);
+  CHECK(encode(*engine, segments).n_encoded_tokens == int64_t(segments[0].tokens.size()));
+  CHECK(engine->store()->find(header.key)->layout.n_tokens == int(segments[0].tokens.size()));
 }
 
 TEST_CASE("engine: a view's images are fetched some at a time, of segments that stay until then") {
@@ -528,7 +620,9 @@ TEST_CASE("engine: a segment that was damaged and encoded again is one segment, 
   const auto segments = random_segments(1, 29);
   auto engine = load(store.path);
   const int old = encode(*engine, segments).handles[0];
-  std::ofstream(segment_path(store.path, segments[0].key), std::ios::binary) << "damaged";
+  std::string damaged = bytes_of(segment_file(store.path));
+  damaged[damaged.size() - 100] ^= 1;
+  write_bytes(segment_file(store.path), damaged);
   TailInput input;
   input.view = {old};
   input.max_tokens = 40;
@@ -556,7 +650,7 @@ TEST_CASE("engine: a prefix is not changed under segments or requests") {
     const bool refused = code_of([&] { set_prefix(*engine, other); }) == ErrorCode::invalid_argument;
     const bool cancelled = encoded.get_future().get() == ErrorCode::cancelled;
     CHECK(refused != cancelled);
-    CHECK(fs::exists(segment_path(store.path, segments[0].key)) == refused);
+    CHECK(bool(engine->store()->find(segments[0].key)) == refused);
     if (cancelled) CHECK(encode(*engine, segments).n_encoded_tokens == 490);
     CHECK(code_of([&] { set_prefix(*engine, kPrefix); }) == (refused ? ErrorCode::internal : ErrorCode::invalid_argument));
   }

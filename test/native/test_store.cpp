@@ -369,7 +369,7 @@ TEST_CASE("store: a folder that cannot be written is read") {
 TEST_CASE("store: the cap is kept at every moment; room is made of what nobody has, oldest first") {
   FaultFileSystem files(9);
   StoreOptions options = small_options();
-  options.max_bytes = 256 << 10;
+  options.max_bytes = 512 << 10;
   Store store(files, kFolder, kIdentity, options);
   int id = 0;
   const auto add_until_full = [&] {

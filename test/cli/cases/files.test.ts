@@ -6,7 +6,11 @@ import { describe, test } from 'node:test';
 import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { loadAddon } from '../../../extension/engine/addon';
+import { readModelFolder } from '../../../extension/engine/model-folder';
 import { asNobody, delay, eventually, isRoot, statesOf, tinyModel, withCase, type Answer, type Case, type CoverageOutput } from './support';
+
+process.env['SALA_ADDON'] ??= path.resolve(process.env['SALA_DIST'] ?? 'dist', 'sala.node');
 
 /** A file system's own name for a file: bytes, which need not be UTF-8. */
 const bytesOf = (...parts: (string | number)[]): Buffer =>
@@ -300,7 +304,8 @@ describe('what is in a workspace', { concurrency: 3 }, () => {
         c.write({ [`e.${extension}`]: line.repeat(200) + definition('afterEmoji', 8123) + line.repeat(200) + definition('lastOne', 8124) });
       }
       await c.ingest();
-      const versions = manifestVersions(c);
+      await c.nothingIsLeft();
+      const versions = await manifestVersions(c);
       for (const extension of Object.keys(functions)) {
         const name = `e.${extension}`;
         const bytes = readFileSync(c.path(name));
@@ -334,18 +339,26 @@ interface Range {
   readonly endLine: number;
 }
 
-/** Segments of each file, from the manifest. */
-function manifestVersions(c: Case): Record<string, Range[]> {
-  const names = readdirSync(c.store, { recursive: true, encoding: 'utf8' });
-  const file = names.find((name) => /manifests\/[0-9a-f]+\.json$/.test(name))!;
-  const { files, versions } = JSON.parse(readFileSync(path.join(c.store, file), 'utf8')) as {
-    files: [string, number, number, number, string][];
-    versions: [string, ...(readonly [string, number, number, number, number])[]][];
-  };
-  const byKey = new Map(versions.map(([key, ...rows]) => [key, rows]));
-  const rangesOf = (key: string): Range[] =>
-    byKey.get(key)!.map(([, startByte, endByte, startLine, endLine]) => ({ startByte, endByte, startLine, endLine }));
-  return Object.fromEntries(files.map(([name, , , , key]) => [name, rangesOf(key)]));
+/** Segments of each file, as the store has them written down. */
+async function manifestVersions(c: Case): Promise<Record<string, Range[]>> {
+  const dir = c.storeFolder();
+  const { sala } = await readModelFolder(tinyModel);
+  const engine = await loadAddon().load({ modelDir: tinyModel, activations: 'int8', threads: 1, store: { dir, identity: path.basename(dir) }, reading: sala.read });
+  try {
+    const { store } = engine;
+    assert.ok(store, engine.storeFailure?.message);
+    const rangesOf = new Map<string, Range[]>();
+    const nameOf = (key: string): string => key.slice(key.indexOf('/') + 1);
+    for (const [key, value] of await store.records('versions', '')) {
+      const [, ...rows] = JSON.parse(value) as [number, ...[string, number, number, number, number][]];
+      rangesOf.set(nameOf(key), rows.map(([, startByte, endByte, startLine, endLine]) => ({ startByte, endByte, startLine, endLine })));
+    }
+    const files = (await store.records('files', '')).map(([key, value]) => [nameOf(key), (JSON.parse(value) as string[])[3]!] as const);
+    store.close();
+    return Object.fromEntries(files.map(([name, key]) => [name, rangesOf.get(key)!]));
+  } finally {
+    await engine.close();
+  }
 }
 
 /** Inotify watches that a process has. */

@@ -3,22 +3,43 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { appendFileSync, chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { protocolVersion, type IngestResult } from '../../../extension/engine/messages';
-import { asNobody, delay, eventually, failureOf, isRoot, statesOf, tinyModel, withCase, type Answer, type Case } from './support';
+import { readModelFolder } from '../../../extension/engine/model-folder';
+import { asNobody, delay, eventually, failureOf, isRoot, segmentFiles, storedRecords, tinyModel, withCase, type Answer, type Case } from './support';
 
-const storeFolder = (c: Case): string => path.join(c.store, readdirSync(c.store).find((name) => /^[0-9a-f]{64}$/.test(name))!);
-
-function segmentFiles(c: Case): string[] {
-  const folder = path.join(storeFolder(c), 'segments');
-  return readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.seg')).map((name) => path.join(folder, name)).sort();
-}
+const addonFile = path.resolve(process.env['SALA_ADDON'] ?? path.join(process.env['SALA_DIST'] ?? 'dist', 'sala.node'));
 
 /** Bytes of all segments: the same whoever wrote them. */
-const contentOf = (c: Case): string[] => segmentFiles(c).map((file) => `${path.basename(file)} ${digest(readFileSync(file))}`);
+const contentOf = (c: Case): string[] =>
+  [...new Map(storedRecords(c.storeFolder()).map(({ key, bytes }) => [key, digest(bytes)]))].map(([key, sum]) => `${key} ${sum}`).sort();
+
+/** The files of a kind in the store: CURRENT, MANIFEST, wal. */
+const filesOf = (c: Case, kind: string): string[] =>
+  readdirSync(c.storeFolder()).filter((name) => name === kind || name.startsWith(`${kind}-`)).map((name) => path.join(c.storeFolder(), name));
+
+function flip(file: string, at: number): void {
+  const bytes = readFileSync(file);
+  bytes[at]! ^= 0x40;
+  writeFileSync(file, bytes);
+}
+
+interface Doctor {
+  readonly checks: readonly { name: string; ok: boolean; detail: string }[];
+}
+
+/** What `sala doctor --verify` says of the store. */
+async function verified(c: Case): Promise<Doctor['checks'][number]> {
+  const { code, stdout, stderr } = await c.start(['doctor', '--json', '--verify']).ended;
+  const { checks } = JSON.parse(stdout) as Doctor;
+  const found = checks.find(({ name }) => name === 'contents');
+  assert.ok(found, stdout + stderr);
+  assert.equal(code, checks.every(({ ok }) => ok) ? 0 : 1);
+  return found;
+}
 
 const digest = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex').slice(0, 16);
 
@@ -66,20 +87,19 @@ describe('one store', { concurrency: 5 }, () => {
   test('the writer is killed in the middle: the next one goes on from what was kept', () =>
     withCase(tinyModel, (alone) =>
       withCase(tinyModel, async (c) => {
-        for (const each of [alone, c]) each.writeMany(400);
+        for (const each of [alone, c]) each.writeMany(1500);
         const running = c.start(['ingest', '--json']);
         const engine = await c.engine();
-        await eventually('some of it is kept', () => existsSync(c.store) && countSegments(c) > 20, 20_000);
+        await eventually('some of it is kept', () => existsSync(c.store) && countSegments(c) > 20 && hasCommitted(c), 20_000);
         process.kill(engine, 'SIGKILL');
         const { code, signal, stderr } = await running.ended;
         assert.equal(signal, null);
         assert.equal(code, 1, stderr);
         assert.match(stderr, /engine_unreachable/);
         await eventually('it is gone', () => c.processes().length === 0);
-        const kept = countSegments(c);
-        assert.ok(kept < 400, 'it was over before it was killed');
+        assert.ok(countSegments(c) < 1500, 'it was over before it was killed');
         const again = await c.ingest();
-        assert.equal(again.files, 400);
+        assert.equal(again.files, 1500);
         assert.ok(again.reused_tokens > 0 && again.encoded_tokens < again.tokens, JSON.stringify(again));
         await c.nothingIsLeft();
         await alone.ingest();
@@ -92,41 +112,148 @@ describe('one store', { concurrency: 5 }, () => {
       c.write({ 'a.ts': 'export const a = 1;\n' });
       await c.ingest();
       await c.nothingIsLeft();
-      const folder = storeFolder(c);
+      const folder = c.storeFolder();
       // A process of another start time, one that is gone, a socket that nobody listens at, and a half-written temporary file.
       const stranger = process.pid;
       for (const name of [`engine-${protocolVersion}-int8.${stranger}.12345-abcdef01.lock`, `engine-${protocolVersion}-int8.999999.1-abcdef01.lock`]) writeFileSync(path.join(folder, name), '');
       writeFileSync(path.join(folder, `engine-${protocolVersion}-int8.sock`), '');
-      mkdirSync(path.join(folder, 'segments', 'ab'), { recursive: true });
-      writeFileSync(path.join(folder, 'segments', 'ab', 'half.tmp'), 'half');
+      for (const name of ['CURRENT.tmp', 'MANIFEST-9000', 'wal-9001', 'seg-9002.kv']) writeFileSync(path.join(folder, name), 'half');
       const began = performance.now();
       assert.equal((await c.ingest()).files, 1);
       assert.ok(performance.now() - began < 5000);
       await c.nothingIsLeft();
     }));
 
-  test('damaged segments and manifests are encoded again, with a word in the log only', () =>
+  test('whatever is damaged is read again, with a word in the log only', () =>
     withCase(tinyModel, async (c) => {
       c.writeMany(40);
       await c.ingest();
       const before = contentOf(c);
       await c.nothingIsLeft();
-      const [first, second, third] = segmentFiles(c) as [string, string, string];
-      truncateSync(first, 100);
-      const bytes = readFileSync(second);
-      bytes[bytes.length >> 1]! ^= 0x40;
-      writeFileSync(second, bytes);
-      appendFileSync(third, 'more');
-      const manifests = path.join(storeFolder(c), 'manifests');
-      for (const round of ['as it is', '{"format":2', 'null', '[]']) {
-        if (round !== 'as it is') for (const name of readdirSync(manifests)) writeFileSync(path.join(manifests, name), round);
-        assert.equal((await c.ingest()).files, 40);
+      const last = (file: string): number => statSync(file).size - 1;
+      const damages: Record<string, () => void> = {
+        'a segment within': () => {
+          const { file, offset, bytes } = storedRecords(c.storeFolder())[7]!;
+          flip(file, offset + (bytes.length >> 1));
+        },
+        'the header of a segment file': () => flip(segmentFiles(c.storeFolder())[0]!, 3),
+        'a segment file cut short': () => {
+          const { file, offset } = storedRecords(c.storeFolder())[11]!;
+          truncateSync(file, offset + 100);
+        },
+        'a segment file with more behind it': () => appendFileSync(segmentFiles(c.storeFolder())[0]!, 'more'),
+        'a segment file gone': () => rmSync(segmentFiles(c.storeFolder())[0]!),
+        'a segment file empty': () => truncateSync(segmentFiles(c.storeFolder())[0]!, 0),
+        'the log in the middle': () => filesOf(c, 'wal').forEach((file) => flip(file, last(file) >> 1)),
+        'the log cut short': () => filesOf(c, 'wal').forEach((file) => truncateSync(file, last(file))),
+        'the log gone': () => filesOf(c, 'wal').forEach((file) => rmSync(file)),
+        'the MANIFEST': () => filesOf(c, 'MANIFEST').forEach((file) => flip(file, last(file))),
+        'CURRENT': () => filesOf(c, 'CURRENT').forEach((file) => writeFileSync(file, 'null')),
+        'CURRENT gone': () => filesOf(c, 'CURRENT').forEach((file) => rmSync(file)),
+      };
+      // Two at a time, one of segments and one of what tells of them.
+      const kinds = Object.keys(damages), half = kinds.length / 2;
+      for (const [i, first] of kinds.slice(0, half).entries()) {
+        const what = `${first}, ${kinds[half + i]!}`;
+        for (const kind of [first, kinds[half + i]!]) damages[kind]!();
         // Keys and values are looked at when they come into view.
-        assert.equal((await c.ask('What is there?', '--focus', 'all', '--wait', 'full')).stop === 'cancelled', false);
-        assert.ok(Object.values(statesOf(await c.coverage())).every((state) => state === 'in'));
-        assert.deepEqual(contentOf(c), before);
-        await eventually('no process is left', () => c.processes().length === 0);
+        const answer = await c.ask('What is there?', '--focus', 'all', '--wait', 'full');
+        assert.deepEqual([answer.coverage.files, answer.stop === 'cancelled'], [40, false], what);
+        await c.nothingIsLeft();
+        assert.deepEqual(contentOf(c), before, what);
       }
+    }));
+
+  test('doctor --verify finds a damaged byte anywhere, drops what has it, and is content then', () =>
+    withCase(tinyModel, async (c) => {
+      c.writeMany(40);
+      await c.ingest();
+      await c.nothingIsLeft();
+      const sound = await verified(c);
+      assert.ok(sound.ok && /40 segments/.test(sound.detail), sound.detail);
+      await c.nothingIsLeft();
+      const records = storedRecords(c.storeFolder());
+      for (const { file, offset, bytes, key } of [records[3]!, records[20]!]) {
+        flip(file, offset + bytes.length - 1);
+        // Beside it a running engine that has it in memory: it is the one that looks.
+        const watch = key === records[20]!.key ? await c.watch() : undefined;
+        const found = await verified(c);
+        assert.ok(!found.ok && /1 segment damaged and dropped/.test(found.detail) && found.detail.includes(key), found.detail);
+        assert.ok((await verified(c)).ok);
+        watch?.child.kill('SIGTERM');
+        await watch?.ended;
+        await c.nothingIsLeft();
+        assert.equal((await c.ingest()).files, 40);
+        await c.nothingIsLeft();
+      }
+      assert.equal((await c.ingest()).encoded_tokens, 0);
+      await c.nothingIsLeft();
+      flip(filesOf(c, 'MANIFEST')[0]!, 40);
+      const found = await verified(c);
+      assert.ok(!found.ok && /MANIFEST/.test(found.detail), found.detail);
+    }));
+
+  test('a store of a later version is left alone, and said; what an earlier one kept is removed', () =>
+    withCase(tinyModel, async (c) => {
+      c.write({ 'a.ts': 'export const a = 1;\n' });
+      mkdirSync(c.store);
+      await c.ingest();
+      await c.nothingIsLeft();
+      const folder = c.storeFolder();
+      for (const name of ['segments/ab', 'manifests']) mkdirSync(path.join(folder, name), { recursive: true });
+      writeFileSync(path.join(folder, 'segments/ab', `${'ab'.repeat(32)}.seg`), 'old');
+      assert.equal((await c.ingest()).encoded_tokens, 0);
+      await c.nothingIsLeft();
+      assert.ok(!existsSync(path.join(folder, 'segments')) && !existsSync(path.join(folder, 'manifests')));
+      assert.equal(c.log().match(/an earlier version kept was removed/g)?.length, 1);
+      // The version is the second word of a prefix with a checksum of its own (store_format.h).
+      const manifest = filesOf(c, 'MANIFEST')[0]!;
+      const bytes = readFileSync(manifest);
+      bytes.writeUInt32LE(99, 8);
+      bytes.writeUInt32LE(crc32c(bytes.subarray(0, 12)), 12);
+      writeFileSync(manifest, bytes);
+      const { code, stderr } = await c.start(['ask', 'What is a?']).ended;
+      assert.equal(code, 0, stderr);
+      assert.match(stderr, /what is read is not kept, because the store cannot be used: .*99/);
+      assert.match(c.log(), /store_newer/);
+      const found = await verified(c);
+      assert.ok(!found.ok && /99/.test(found.detail), found.detail);
+      await c.nothingIsLeft();
+      assert.deepEqual(readFileSync(manifest), bytes);
+    }));
+
+  test('two engines for one store: the second keeps nothing, says so, and answers', () =>
+    withCase(tinyModel, async (c) => {
+      c.writeMany(20);
+      await c.ingest();
+      await c.nothingIsLeft();
+      // As an engine of another version would hold it, whose socket this one does not know.
+      const other = path.join(c.dir, 'holder.cjs');
+      const options = {
+        modelDir: tinyModel,
+        activations: 'int8',
+        threads: 1,
+        store: { dir: c.storeFolder(), identity: path.basename(c.storeFolder()) },
+        reading: (await readModelFolder(tinyModel)).sala.read,
+      };
+      writeFileSync(
+        other,
+        `require(${JSON.stringify(addonFile)}).load(${JSON.stringify(options)}).then((engine) => {
+          console.log(engine.store ? 'held' : engine.storeFailure.message);
+          setInterval(() => engine.store, 1000);
+        });`,
+      );
+      const holder = spawn(process.execPath, [other], { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, SALA_CASE: c.dir } });
+      const said = new Promise<string>((resolve) => holder.stdout.on('data', (data) => resolve(String(data).trim())));
+      assert.equal(await said, 'held');
+      const before = contentOf(c);
+      const { code, stderr } = await c.start(['ask', 'Where is `v7` defined?', '--wait', 'full']).ended;
+      assert.equal(code, 0, stderr);
+      assert.match(stderr, /what is read is not kept/);
+      assert.deepEqual(contentOf(c), before);
+      holder.kill('SIGKILL');
+      await c.nothingIsLeft();
+      assert.equal((await c.ingest()).encoded_tokens, 0);
     }));
 
   test('stopped for five seconds while it writes: nothing is lost, nobody is restarted', () =>
@@ -161,7 +288,7 @@ describe('one store', { concurrency: 5 }, () => {
       running.child.stdin!.write('What is a?\n');
       await eventually('an answer', () => running.documents().length === 1, 20_000);
       execFileSync('chmod', ['-R', 'a-w', c.store]);
-      execFileSync('chown', ['-R', '0', path.join(storeFolder(c), 'segments'), path.join(storeFolder(c), 'manifests')]);
+      execFileSync('chown', ['0', c.storeFolder()]);
       c.write({ 'b.ts': 'export const B_AFTER = 2;\n' });
       running.child.stdin!.end('Where is `a` defined?\n');
       const { code, stderr } = await running.ended;
@@ -187,17 +314,35 @@ describe('one store', { concurrency: 5 }, () => {
       assert.deepEqual(answer.missing, []);
       assert.ok(answer.sources.length > 0);
       await eventually('no process is left', () => c.processes().length === 0);
-      assert.ok(segmentFiles(c).length > 0);
-      const sizes = segmentFiles(c).map((file) => statSync(file).size);
-      assert.ok(sizes.every((size) => size > 0));
+      // What was added before it was full is kept: the next engine finds it.
+      const { stdout } = await c.start(['ingest', '--json']).ended;
+      assert.match(stdout, /store_full/);
+      assert.match(c.log(), /store_full/);
+      const kept = await c.json<{ files: { state: string }[] }>(['coverage']);
+      const nKept = kept.files.filter(({ state }) => state === 'in').length;
+      assert.ok(nKept >= 4, `${nKept} files`);
+      await eventually('no process is left', () => c.processes().length === 0);
       assert.deepEqual(c.leftovers(), []);
     }));
 });
 
 function countSegments(c: Case): number {
   try {
-    return segmentFiles(c).length;
+    return storedRecords(c.storeFolder()).length;
   } catch {
     return 0;
   }
+}
+
+/** Something is in the log behind its header. */
+const hasCommitted = (c: Case): boolean => filesOf(c, 'wal').some((file) => statSync(file).size > 200);
+
+/** By its definition: polynomial 0x1EDC6F41, reflected. */
+function crc32c(bytes: Buffer): number {
+  let sum = 0xffffffff;
+  for (const byte of bytes) {
+    sum ^= byte;
+    for (let bit = 0; bit < 8; bit++) sum = sum & 1 ? (sum >>> 1) ^ 0x82f63b78 : sum >>> 1;
+  }
+  return ~sum >>> 0;
 }

@@ -180,10 +180,15 @@ export class Case {
     return eventually('an engine runs', () => this.processes('engines')[0] ?? 0);
   }
 
-  /** Sockets, locks and temporary files of the store; manifest and segments are what should be there. */
+  /** The store folder of the case's model. */
+  storeFolder(): string {
+    return path.join(this.store, readdirSync(this.store).find((name) => /^[0-9a-f]{64}$/.test(name))!);
+  }
+
+  /** Sockets, flags and temporary files of the store; its own files are what should be there. */
   leftovers(store = this.store): string[] {
     const names = readdirSync(store, { recursive: true, encoding: 'utf8' });
-    return names.filter((name) => !/(^|\/)(models\.json|CACHEDIR\.TAG|engine\.log(\.\d)?|[0-9a-f]{64}|manifests|segments|[0-9a-f]{2}|[0-9a-f]{32}\.json|[0-9a-f]{64}\.seg)$/.test(name));
+    return names.filter((name) => !/(^|\/)(models\.json|CACHEDIR\.TAG|engine\.log(\.\d)?|[0-9a-f]{64}|LOCK|CURRENT|(MANIFEST|wal)-\d+|seg-\d+\.kv)$/.test(name));
   }
 
   /** Nothing of us is left, five seconds after the last command. */
@@ -214,6 +219,35 @@ export async function withCase(model: string, work: (c: Case) => Promise<void>):
   } finally {
     await c.dispose();
   }
+}
+
+/** A segment's record in a file of the store, as native/store/segment_record.cpp lays it out. */
+export interface StoredRecord {
+  readonly key: string;
+  readonly file: string;
+  readonly offset: number;
+  readonly bytes: Buffer;
+}
+
+/** All records in the segment files of a store folder, found by the format alone: what was removed and not yet copied away from too. */
+export function storedRecords(folder: string): StoredRecord[] {
+  const [headerBytes, border, magic] = [4096, 64, 'SALASEG\n'];
+  return segmentFiles(folder).flatMap((file) => {
+    const bytes = readFileSync(file);
+    const records: StoredRecord[] = [];
+    for (let at = headerBytes; at + 128 <= bytes.length && bytes.toString('latin1', at, at + 8) === magic; ) {
+      const end = at + Number(bytes.readBigUInt64LE(at + 40));
+      if (end > bytes.length) break;
+      records.push({ key: bytes.toString('hex', at + 48, at + 80), file, offset: at, bytes: bytes.subarray(at, end) });
+      at = Math.ceil(end / border) * border;
+    }
+    return records;
+  });
+}
+
+export function segmentFiles(folder: string): string[] {
+  const names = readdirSync(folder).filter((name) => /^seg-\d+\.kv$/.test(name));
+  return names.sort((a, b) => parseInt(a.slice(4)) - parseInt(b.slice(4))).map((name) => path.join(folder, name));
 }
 
 /** Seconds of processor time that a process has used. */
