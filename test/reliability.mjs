@@ -9,4 +9,4 @@ import { root } from '../extension/build/paths.mjs';
 const outdir = path.join(root, 'build/reliability');
 await esbuild.build({ ...nodeOptions, entryPoints: [path.join(root, 'test/reliability/main.ts')], outdir });
 const env = { SALA_DIST: path.join(root, 'dist'), ...process.env };
-process.exitCode = spawnSync(process.execPath, [path.join(outdir, 'main.cjs'), ...process.argv.slice(2)], { cwd: root, env, stdio: 'inherit' }).status ?? 1;
+process.exitCode = spawnSync(process.execPath, ['--expose-gc', path.join(outdir, 'main.cjs'), ...process.argv.slice(2)], { cwd: root, env, stdio: 'inherit' }).status ?? 1;

@@ -11,6 +11,7 @@ import { accepts, endpointName, endpointPath } from '../engine/endpoint';
 import { EngineError, toEngineError } from '../engine/errors';
 import { assetPath } from '../engine/assets';
 import { describeEnd } from '../engine/launch';
+import { machineMemoryBytes } from '../engine/memory-limit';
 import { verify } from '../engine/messages';
 import { openStoreFolder, type StoreFolder } from '../engine/store-folder';
 import { readModelFolder } from '../engine/model-folder';
@@ -220,9 +221,7 @@ function checkSafetensors(file: string): number {
 
 function checkMemory(model: string | undefined): string {
   const weightBytes = model === undefined ? 0 : modelBytes(model);
-  const limit = process.constrainedMemory();
-  // Without a limit the number is that of no machine.
-  const total = limit > 0 && limit < os.totalmem() ? limit : os.totalmem();
+  const total = machineMemoryBytes();
   const available = Math.min(process.availableMemory(), total);
   const needed = weightBytes + memoryBesideWeights;
   const found = `${formatBytes(available)} of ${formatBytes(total)} available`;

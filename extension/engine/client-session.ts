@@ -318,8 +318,9 @@ export class ClientSessionOver implements ClientSession {
 
   document({ path: file, text }: { path: string; text: string | null }): void {
     const at = this.locate(file);
-    if (!at || !at.root.records.has(at.path)) return;
-    this.search.setText({ root: at.root.dir, path: at.path }, text);
+    if (!at) return;
+    // A document outlives its file, which may come back.
+    if (text === null || at.root.records.has(at.path)) this.search.setText({ root: at.root.dir, path: at.path }, text);
     if (at.root.shadow(at.path, text)) this.core.indexer.changed();
   }
 

@@ -1,7 +1,6 @@
 // What all clients of an engine process share: the loaded model, the store, the segments in memory, the roots and the loop that
 // reads them. A client's own view of it is client-session.ts.
 
-import os from 'node:os';
 import path from 'node:path';
 import { realpath, rm, stat } from 'node:fs/promises';
 import { loadAddon, type NativeEngine } from './addon';
@@ -10,6 +9,7 @@ import { ClientSessionOver } from './client-session';
 import { Indexer } from './indexer';
 import { Manifest } from './manifest';
 import type { HelloResult, Root, StoreCheck } from './messages';
+import { defaultMaxMemoryBytes } from './memory-limit';
 import { findModel, readModelFolder, type ModelFolder } from './model-folder';
 import { RootIndex } from './root-index';
 import { SegmentMemory } from './segment-memory';
@@ -25,8 +25,6 @@ import { cutterVersion } from './workspace/segmenter';
 const defaultMaxDiskBytes = 10 * 2 ** 30;
 /** What earlier versions kept: a file a segment, a file a root. */
 const oldFolders = ['segments', 'manifests'];
-/** A quarter of what the machine or the container has, but enough for the embedded model on a small one. */
-const defaultMaxMemoryBytes = (): number => Math.max(2 ** 30, Math.floor(Math.min(os.totalmem(), process.constrainedMemory() || Infinity) / 4));
 
 export class Core implements EngineCore {
   readonly indexer: Indexer;

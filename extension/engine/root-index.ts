@@ -120,6 +120,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     const there = new Set(found.files.map((file) => file.path));
     for (const record of [...this.records.values()]) if (!there.has(record.path)) this.remove(record);
     for (const file of found.files) this.see(file);
+    await this.outdateRewritten(found.files);
     this.excluded = new Map(found.excluded.map((entry) => [entry.path, entry]));
     this.unreadable = new Map(found.unreadable.map((entry) => [entry.path, entry]));
     this.folders = found.folders;
@@ -168,6 +169,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
       if (known && !sameStamp(known, file) && this.volatile.note(file.path, now)) this.setAside(record);
       changed.push(this.searchFile(record));
     }
+    for (const record of await this.outdateRewritten(found.files)) changed.push(this.searchFile(record));
     this.folders = [...this.folders.filter((folder) => !within(folder)), ...found.folders];
     if (changed.length === 0 && gone.length === 0) return isBack;
     this.admit(this.tokenBudget);
@@ -193,13 +195,27 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     const records = [...this.records.values()].filter((record) => record.current || record.verdict).slice(0, limit);
     const changed: string[] = [];
     await Promise.all(
-      records.map(async (record) => {
-        const { path: file, info } = record;
+      records.map(async ({ path: file, info }) => {
         const now = await stat(path.join(this.dir, file));
-        if (!now || !sameStamp(now, info) || (record.young && !(await this.isAsRead(record)))) changed.push(file);
+        if (!now || !sameStamp(now, info)) changed.push(file);
       }),
     );
-    return changed;
+    // What stamps do not tell, a look at the file does.
+    const again = new Set(changed);
+    return [...changed, ...records.filter((record) => record.young && !again.has(record.path)).map((record) => record.path)];
+  }
+
+  /** Of files that look the same, those that were read while another write could look the same, and have other bytes now. */
+  private async outdateRewritten(files: readonly WalkedFile[]): Promise<FileRecord[]> {
+    const rewritten: FileRecord[] = [];
+    // One after the other: a folder that was unpacked just now has thousands.
+    for (const { path: file } of files) {
+      const record = this.records.get(file);
+      if (!record?.young || !(record.current || record.verdict) || (await this.isAsRead(record))) continue;
+      this.outdate(record);
+      rewritten.push(record);
+    }
+    return rewritten;
   }
 
   /** By its bytes; false only where they have to be cut again. */
@@ -230,7 +246,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
       return true;
     }
     // Whether a file can be read now, neither size nor time tells.
-    const same = sameStamp(record.info, file) && record.error === undefined && !record.young;
+    const same = sameStamp(record.info, file) && record.error === undefined;
     record.info = file;
     if (same) return false;
     this.outdate(record);

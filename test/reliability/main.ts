@@ -6,15 +6,22 @@ import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { runHistory } from './history';
+import { runKills } from './kill';
+import { leaksNoHandle, soak as runSoak } from './soak';
 
 const usage = `node test/reliability.mjs history [--edits N] [--seed N]
+node test/reliability.mjs kill [--rounds N] [--seed N]
+node test/reliability.mjs soak [--minutes N] [--seed N]
 
+  kill      kill -9 of the engine at random moments (default: 500 rounds)
+  soak      edits, questions and completions together (default: 30 minutes); memory after the first sixth within 5 %
   history   random edits of workspaces; after every batch memory equals that of a fresh read (default: 1000000 edits)
 
   --restart  begins anew instead of going on
 `;
 /** A history of its own each: a failure is repeated within a minute. */
 const editsPerHistory = 4000;
+const roundsPerCase = 50;
 
 interface State {
   readonly seed: number;
@@ -28,7 +35,7 @@ interface State {
 const folder = path.join(process.cwd(), 'build/reliability');
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { edits: { type: 'string', default: '1000000' }, seed: { type: 'string', default: '1' }, restart: { type: 'boolean', default: false } },
+  options: { edits: { type: 'string', default: '1000000' }, rounds: { type: 'string', default: '500' }, minutes: { type: 'string', default: '30' }, seed: { type: 'string', default: '1' }, restart: { type: 'boolean', default: false } },
 });
 
 function kept<T>(name: string, beginning: T): T {
@@ -70,8 +77,36 @@ async function history(): Promise<void> {
   console.log(`all ${wanted} edits: memory was always that of a fresh read (${os.cpus()[0]?.model ?? 'unknown processor'})`);
 }
 
+async function kill(): Promise<void> {
+  const wanted = Number(values.rounds);
+  let state = kept('kill', { seed: Number(values.seed), cases: 0, rounds: 0, kills: 0, comparisons: 0 });
+  while (state.rounds < wanted) {
+    const done = await runKills({ seed: state.seed + state.cases, rounds: Math.min(roundsPerCase, wanted - state.rounds) });
+    state = { seed: state.seed, cases: state.cases + 1, rounds: state.rounds + done.rounds, kills: state.kills + done.kills, comparisons: state.comparisons + done.comparisons };
+    keep('kill', state);
+    console.log(`${((100 * state.rounds) / wanted).toFixed(1)} %: ${state.rounds} rounds, ${state.kills} engines killed, ${state.comparisons} comparisons`);
+  }
+}
+
+/** Not resumable: it is about one process that lives for long. */
+async function soak(): Promise<void> {
+  const seconds = 60 * Number(values.minutes);
+  const looks = await runSoak({
+    seed: Number(values.seed),
+    goesOn: (_, now) => now < seconds,
+    cyclesPerLook: 50,
+    look: ({ cycles, seconds: now, residentBytes, handles }) => console.log(`${Math.round(now)} s, ${cycles} cycles: ${Math.round(residentBytes / 2 ** 20)} MiB, ${handles} handles`),
+  });
+  leaksNoHandle(looks);
+  const settled = looks.filter((look) => look.seconds >= seconds / 6).map(({ residentBytes }) => residentBytes);
+  const [least, most] = [Math.min(...settled), Math.max(...settled)];
+  console.log(`after the first ${Math.round(seconds / 6)} s: ${Math.round(least / 2 ** 20)} to ${Math.round(most / 2 ** 20)} MiB`);
+  if (most > 1.1 * least) throw new Error('expected memory within ± 5 %, found more');
+  keep('soak', { seed: Number(values.seed), minutes: Number(values.minutes), cycles: looks.at(-1)?.cycles, least, most });
+}
+
 mkdirSync(folder, { recursive: true });
-const forms: Readonly<Record<string, () => Promise<void>>> = { history };
+const forms: Readonly<Record<string, () => Promise<void>>> = { history, kill, soak };
 const form = forms[positionals[0] ?? ''];
 if (form) {
   void form().catch((error: unknown) => {
