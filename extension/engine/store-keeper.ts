@@ -12,6 +12,8 @@ import type { StoreCheck } from './messages';
 const commitEveryMs = 1000;
 /** What the disk refused is tried again so often. */
 const retryMs = 15_000;
+/** Room that was made may be taken by the first segments of many. */
+const mostTries = 8;
 /** The log tells of more. */
 const keptFindings = 100;
 
@@ -59,8 +61,7 @@ export class StoreKeeper {
   async refused(error: EngineError): Promise<void> {
     if (error.code !== 'store_full') return this.fail(error);
     await this.inTurn(async () => {
-      let { failure, neededBytes } = await this.native.keepSegments();
-      if (failure?.code === 'store_full' && (await this.store.makeRoom(neededBytes))) ({ failure } = await this.native.keepSegments());
+      const failure = await this.keep();
       if (failure) throw failure;
       this.added();
     }).catch((thrown) => this.fail(thrown));
@@ -124,11 +125,21 @@ export class StoreKeeper {
     if (this.store.readOnly !== undefined) return;
     // What the store refused before: there may be room now.
     if (this.native.memory().segmentBytes > 0) {
-      const { failure } = await this.native.keepSegments();
+      const failure = await this.keep();
       if (failure) this.fail(failure);
     }
     await this.store.commit();
     this.sayFindings();
+  }
+
+  /** Gives the store what it has not taken yet, with room made for it below the cap. Why some of it stays out, if it does. */
+  private async keep(): Promise<EngineError | undefined> {
+    for (let tries = 0; ; tries++) {
+      const { failure, neededBytes } = await this.native.keepSegments();
+      if (failure === undefined) return undefined;
+      const error = toEngineError(failure);
+      if (error.code !== 'store_full' || tries === mostTries || !(await this.store.makeRoom(neededBytes))) return error;
+    }
   }
 
   private async eraseGoneRoots(): Promise<void> {
