@@ -565,7 +565,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     return segments.filter(({ key }) => this.parts.memory.handleOf(key) !== undefined);
   }
 
-  /** The file of one of its segments in the store was damaged and set aside: what is still sound is opened again, the rest encoded. */
+  /** One of its segments in the store was damaged and dropped: what is still sound is opened again, the rest encoded. */
   reread(record: FileRecord): void {
     for (const { key } of record.current?.segments ?? []) this.parts.memory.drop(key);
     this.clear(record);
