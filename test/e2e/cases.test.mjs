@@ -156,8 +156,9 @@ try {
     const top = path.dirname(file);
     const row = (text) => window.page.locator('.pane-body .monaco-list-row', { hasText: text });
     await checks.check('each root stands in the coverage view under its name', async () => {
-      await poll('opened', async () => (await requests('open')).length > 0);
-      assert.deepEqual((await requests('open')).at(-1).params.roots.map((r) => [r.path, r.name]), [[path.join(top, 'a'), 'a'], [path.join(top, 'real-b'), 'b']]);
+      // The window before may still have told of its own folder.
+      const opened = await poll('opened', async () => (await requests('open')).map(({ params }) => params.roots).filter(([first]) => first?.path.startsWith(top)).at(-1));
+      assert.deepEqual(opened.map((r) => [r.path, r.name]), [[path.join(top, 'a'), 'a'], [path.join(top, 'real-b'), 'b']]);
       await window.notification('SALA can read').getByRole('button', { name: 'Read in the background' }).click();
       await window.command('SALA: Show What Has Been Read');
       await row(/^a2 files/).waitFor();
