@@ -118,16 +118,9 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     object->engine_.reset();
   }
 
-  // What is thrown in a call becomes a JavaScript error with a code; nothing else may leave it.
   template <Napi::Value (EngineObject::*body)(const Napi::CallbackInfo&)>
   Napi::Value guarded(const Napi::CallbackInfo& call) {
-    try {
-      return (this->*body)(call);
-    } catch (const Napi::Error&) {
-      throw;
-    } catch (...) {
-      throw js_error(call.Env(), std::current_exception());
-    }
+    return guarded_call(call.Env(), [&] { return (this->*body)(call); });
   }
   template <Napi::Value (EngineObject::*body)(const Napi::CallbackInfo&)>
   static Napi::ClassPropertyDescriptor<EngineObject> method(const char* name) {

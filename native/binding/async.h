@@ -33,6 +33,18 @@ inline Napi::Error js_error(Napi::Env env, const std::exception_ptr& thrown) {
   }
 }
 
+// Runs a call from JavaScript: what is thrown in it becomes a JavaScript error with a code; nothing else may leave it.
+template <typename Call>
+Napi::Value guarded_call(Napi::Env env, Call&& call) {
+  try {
+    return call();
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (...) {
+    throw js_error(env, std::current_exception());
+  }
+}
+
 // One Promise and the door through which another thread settles it. While it is open the process stays alive.
 // May be destroyed on any thread: what belongs to the environment is let go on the JavaScript thread when the promise is settled.
 class Settler : public std::enable_shared_from_this<Settler> {

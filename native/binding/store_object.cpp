@@ -75,13 +75,7 @@ StoreObject::StoreObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Stor
 
 template <Napi::Value (StoreObject::*body)(const Napi::CallbackInfo&)>
 Napi::Value StoreObject::guarded(const Napi::CallbackInfo& call) {
-  try {
-    return (this->*body)(call);
-  } catch (const Napi::Error&) {
-    throw;
-  } catch (...) {
-    throw js_error(call.Env(), std::current_exception());
-  }
+  return guarded_call(call.Env(), [&] { return (this->*body)(call); });
 }
 
 std::shared_ptr<Store> StoreObject::store(Napi::Env env) const {
