@@ -1,12 +1,5 @@
-// Bundles and runs bench/product/main.ts.
+// What a user waits for; see bench/product/main.ts.
 
-import path from 'node:path';
-import { spawnSync } from 'node:child_process';
-import * as esbuild from 'esbuild';
-import { nodeOptions } from '../extension/build/bundle.mjs';
-import { root } from '../extension/build/paths.mjs';
+import { runBundled } from '../extension/build/run-bundled.mjs';
 
-const outdir = path.join(root, 'build/bench');
-await esbuild.build({ ...nodeOptions, entryPoints: [path.join(root, 'bench/product/main.ts')], outdir });
-const env = { SALA_DIST: path.join(root, 'dist'), ...process.env };
-process.exitCode = spawnSync(process.execPath, ['--enable-source-maps', path.join(outdir, 'main.cjs'), ...process.argv.slice(2)], { cwd: root, env, stdio: 'inherit' }).status ?? 1;
+await runBundled('bench/product/main.ts', 'bench');

@@ -10,6 +10,7 @@ import { parseArgs } from 'node:util';
 import { Core } from '../../extension/engine/core';
 import type { RootIndex } from '../../extension/engine/root-index';
 import type { ClientSession, SessionClient } from '../../extension/engine/session';
+import { rootOf } from '../../test/reliability/tiny-core';
 import { fetchDebianSource } from './debian';
 
 const usage = `node bench/product.mjs [ingest] [save] [ask] [complete] [--debian PACKAGE] [--tokens N] [--rounds N] [--threads N]
@@ -53,8 +54,7 @@ async function open(workspace: string, watch: 'none' | 'engine'): Promise<Opened
   const client: SessionClient = { kind: 'cli', notify: (type) => heard(type.method) };
   const session = core.createSession(client);
   await session.open({ roots: [{ path: workspace, name: 'workspace' }], trusted: true, settings: {}, watch, ingest: watch === 'engine' });
-  const [root] = (session as unknown as { roots: readonly RootIndex[] }).roots;
-  return { core, session, root: root!, listen: (listener) => (heard = listener) };
+  return { core, session, root: rootOf(session), listen: (listener) => (heard = listener) };
 }
 
 // ---- cold ingest --------------------------------------------------------------------------------------------------------------

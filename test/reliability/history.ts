@@ -3,18 +3,16 @@
 // time. The model is the tiny one.
 
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { Core } from '../../extension/engine/core';
+import type { Core } from '../../extension/engine/core';
 import type { FileCoverage } from '../../extension/engine/messages';
-import type { RootIndex } from '../../extension/engine/root-index';
 import type { ClientSession } from '../../extension/engine/session';
 import { EditedWorkspace } from './edited-workspace';
 import { Random } from './random';
+import { loadTinyCore, never, rootOf } from './tiny-core';
 
-const tiny = path.join(process.cwd(), 'test/fixtures/tiny');
-const never = new AbortController().signal;
 const mostEditsBetween = 400;
 
 export interface HistoryResult {
@@ -42,7 +40,7 @@ export async function runHistory({ seed, edits }: { seed: number; edits: number 
   const log: string[] = [];
   const total = { edits: 0, comparisons: 0, restarts: 0 };
   // Of the same name, since addresses depend on it; forgotten after every comparison.
-  const fresh = await loadCore(path.join(dir, 'fresh', 'tiny'), log);
+  const fresh = await loadTinyCore(path.join(dir, 'fresh', 'tiny'), log);
   let follower: Follower | undefined;
   try {
     const workspace = new EditedWorkspace(path.join(dir, 'workspace'), random);
@@ -81,11 +79,6 @@ export async function runHistory({ seed, edits }: { seed: number; edits: number 
   }
 }
 
-function loadCore(store: string, log: string[]): Promise<Core> {
-  mkdirSync(store, { recursive: true });
-  return Core.load({ modelDir: tiny, store, activations: 'int8', threads: 1, onProgress: () => {}, log: (line) => log.push(line) });
-}
-
 async function open(core: Core, workspace: string): Promise<ClientSession> {
   const session = core.createSession({ kind: 'cli', notify: () => {} });
   await session.open({ roots: [{ path: workspace, name: 'workspace' }], trusted: true, settings: {}, watch: 'client', ingest: false });
@@ -93,7 +86,7 @@ async function open(core: Core, workspace: string): Promise<ClientSession> {
 }
 
 async function follow(workspace: string, store: string, log: string[]): Promise<Follower> {
-  const core = await loadCore(store, log);
+  const core = await loadTinyCore(store, log);
   return { core, session: await open(core, workspace) };
 }
 
@@ -148,10 +141,6 @@ function differences(memory: Memory, expected: Memory): string[] {
   const different = paths.filter((file) => String(memory.files[file]) !== String(expected.files[file]));
   if (different.length > 0) return different.map((file) => `${file}: followed ${memory.files[file]?.slice(0, 3).join(', ')}; read now ${expected.files[file]?.slice(0, 3).join(', ')}`);
   return String(memory.logits) === String(expected.logits) && String(memory.shares) === String(expected.shares) ? [] : ['equal segments with other bits'];
-}
-
-function rootOf(session: ClientSession): RootIndex {
-  return (session as unknown as { roots: readonly RootIndex[] }).roots[0]!;
 }
 
 async function memoryOf({ core, session }: Follower): Promise<Memory> {

@@ -2,18 +2,15 @@
 // says is what the disk has.
 
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { Core } from '../../extension/engine/core';
-import type { RootIndex } from '../../extension/engine/root-index';
 import type { ClientSession } from '../../extension/engine/session';
 import { walk } from '../../extension/engine/workspace/walk';
 import { EditedWorkspace } from './edited-workspace';
 import { Random } from './random';
+import { loadTinyCore, never, rootOf } from './tiny-core';
 
-const tiny = path.join(process.cwd(), 'test/fixtures/tiny');
-const never = new AbortController().signal;
 
 /** One of the looks that are taken at equal distances. */
 export interface Look {
@@ -36,10 +33,8 @@ export async function soak({ seed, goesOn, cyclesPerLook, look = () => {} }: Soa
   const random = new Random(seed);
   const dir = mkdtempSync(path.join(os.tmpdir(), 'sala-soak-'));
   const workspace = new EditedWorkspace(path.join(dir, 'workspace'), random);
-  const store = path.join(dir, 'store', 'tiny');
-  mkdirSync(store, { recursive: true });
   const log: string[] = [];
-  const core = await Core.load({ modelDir: tiny, store, activations: 'int8', threads: 1, maxDiskBytes: 64 << 20, onProgress: () => {}, log: (line) => log.push(line) });
+  const core = await loadTinyCore(path.join(dir, 'store', 'tiny'), log, { maxDiskBytes: 64 << 20 });
   const looks: Look[] = [];
   try {
     const session = core.createSession({ kind: 'editor', notify: () => {} });
@@ -89,10 +84,6 @@ async function coverageIsTrue(session: ClientSession, dir: string): Promise<void
   const expected = [...there.files, ...there.excluded, ...there.unreadable].map((entry) => entry.path).sort();
   assert.deepEqual(said.map((file) => file.path).sort(), expected);
   for (const { path: file, state } of said) assert.ok(['in', 'excluded', 'unreadable'].includes(state), `${file}: ${state}`);
-}
-
-function rootOf(session: ClientSession): RootIndex {
-  return (session as unknown as { roots: readonly RootIndex[] }).roots[0]!;
 }
 
 /** Handles may come and go by a few; they do not grow. */

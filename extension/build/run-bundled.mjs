@@ -1,0 +1,17 @@
+// Programs in TypeScript that are no part of what is handed out: bundled, then run in the clone's top folder on what dist/ has.
+
+import path from 'node:path';
+import { spawnSync } from 'node:child_process';
+import * as esbuild from 'esbuild';
+import { nodeOptions } from './bundle.mjs';
+import { dist, output, root } from './paths.mjs';
+
+/** Runs `source` (within the clone) with this process's arguments; its exit code becomes ours. `name`: of its folder below build/. */
+export async function runBundled(/** @type {string} */ source, /** @type {string} */ name) {
+  const outdir = path.join(output, name);
+  await esbuild.build({ ...nodeOptions, entryPoints: [path.join(root, source)], outdir, sourcemap: 'inline' });
+  const program = path.join(outdir, path.basename(source).replace(/\.ts$/, '.cjs'));
+  const env = { SALA_DIST: dist, ...process.env };
+  const args = ['--enable-source-maps', '--expose-gc', program, ...process.argv.slice(2)];
+  process.exitCode = spawnSync(process.execPath, args, { cwd: root, env, stdio: 'inherit' }).status ?? 1;
+}
