@@ -6,6 +6,7 @@
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
+import { EngineError } from './errors';
 
 export interface Flag {
   /** Gives the election up. Safe to call more than once. */
@@ -14,11 +15,16 @@ export interface Flag {
 
 export type Elected = { readonly flag: Flag } | { readonly heldBy: number };
 
-/** One attempt. Candidates that meet both lose: wait a random time and try again. */
+/** One attempt. Candidates that meet both lose: wait a random time and try again. Throws `store_unwritable`. */
 export function tryElection(dir: string, name: string): Elected {
   const own = `${name}.${process.pid}.${processStart(process.pid) ?? ''}.lock`;
   const file = path.join(dir, own);
-  writeFileSync(file, '', { mode: 0o600 });
+  try {
+    writeFileSync(file, '', { mode: 0o600 });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new EngineError('store_unwritable', `${dir}: expected a folder that can be written, found ${code}`, { cause: error });
+  }
   for (const other of flagsIn(dir, name)) {
     if (other.file === own) continue;
     if (isAlive(other.pid, other.start)) {
@@ -27,7 +33,15 @@ export function tryElection(dir: string, name: string): Elected {
     }
     rmSync(path.join(dir, other.file), { force: true });
   }
-  return { flag: { lower: () => rmSync(file, { force: true }) } };
+  return { flag: { lower: () => lower(file) } };
+}
+
+function lower(file: string): void {
+  try {
+    rmSync(file, { force: true });
+  } catch {
+    // The disk cannot be written any more: it is a flag of the dead when this process has ended.
+  }
 }
 
 /** The process that holds the election or is a candidate, if any lives. */

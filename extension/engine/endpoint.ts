@@ -64,12 +64,19 @@ export async function listenAt(server: net.Server, storeDir: string, name: strin
   return short;
 }
 
-/** Takes away the socket and the record that leads to it. Only for one who has been elected. */
+/**
+ * Takes away the socket and the record that leads to it. Only for one who has been elected. Throws nothing: where the disk cannot be
+ * written any more they stay, and whoever connects finds that nobody listens.
+ */
 export function removeEndpoint(storeDir: string, name: string): void {
   if (process.platform === 'win32') return;
-  rmSync(endpointPath(storeDir, name), { force: true });
-  rmSync(path.join(storeDir, `${name}.where`), { force: true });
-  rmSync(path.join(storeDir, `${name}.sock`), { force: true });
+  for (const file of [endpointPath(storeDir, name), ...['where', 'sock'].map((ending) => path.join(storeDir, `${name}.${ending}`))]) {
+    try {
+      rmSync(file, { force: true });
+    } catch {
+      // As said above.
+    }
+  }
 }
 
 function listen(server: net.Server, socketPath: string): Promise<void> {

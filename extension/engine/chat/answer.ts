@@ -279,10 +279,29 @@ class Answer {
     return this.result('end', about);
   }
 
-  private async focusAndDecode(ranked: readonly RankedSegment[], isAgain = false): Promise<messages.StopReason> {
+  private async focusAndDecode(ranked: readonly RankedSegment[]): Promise<messages.StopReason> {
+    const focus = this.params.focus ?? this.session.current.focusSegments ?? this.core.model.sala.focus.segments;
+    let inView = focus === 'all' ? ranked : ranked.slice(0, focus);
+    let gaveWay = false;
+    // Damage is found one segment at a time, when it is about to be used: as often as there are segments, at most.
+    for (let tries = inView.length; ; tries--) {
+      try {
+        return await this.decodeOver(inView);
+      } catch (thrown) {
+        const error = toEngineError(thrown);
+        if (error.code === 'out_of_memory' && !gaveWay && this.core.giveWay()) {
+          gaveWay = true;
+          continue;
+        }
+        if (error.code !== 'store_invalid' || tries <= 0) throw error;
+        this.core.log(`store: ${error.message}; read again`);
+      }
+      inView = await this.readAgain(inView);
+    }
+  }
+
+  private async decodeOver(inView: readonly RankedSegment[]): Promise<messages.StopReason> {
     const { sala } = this.core.model;
-    const focus = this.params.focus ?? this.session.current.focusSegments ?? sala.focus.segments;
-    const inView = focus === 'all' ? ranked : ranked.slice(0, focus);
     const { view, hidden } = focusOn(inView, sala.focus.headers);
     const tail = this.core.native.createTail({
       view,
@@ -293,18 +312,12 @@ class Answer {
     });
     try {
       return await this.prefillAndDecode(tail, this.promptTokens(sala.tail_tokens - this.core.prefix.length), this.draftsOf(inView));
-    } catch (thrown) {
-      const error = toEngineError(thrown);
-      if (!isAgain && error.code === 'out_of_memory' && this.core.giveWay()) return await this.focusAndDecode(ranked, true);
-      if (error.code !== 'store_invalid' || isAgain) throw error;
-      this.core.log(`store: ${error.message}; read again`);
     } finally {
       this.core.native.releaseTail(tail);
     }
-    return this.focusAndDecode(await this.readAgain(inView), true);
   }
 
-  /** A damaged file of the store was set aside: the files in view are read again, and the user only waits. */
+  /** A damaged segment of the store was dropped: the files in view are read again, and the user only waits. */
   private async readAgain(inView: readonly RankedSegment[]): Promise<RankedSegment[]> {
     const { indexer, memory } = this.core;
     for (const record of new Set(inView.map(({ record }) => record))) {
