@@ -198,17 +198,20 @@ void Store::load_segment_files() {
   for (const auto& [key, segment] : segments) {
     const File& file = file_of(segment);
     const uint64_t keys = segment.keys_offset == 0 || !options_.reading ? 0 : segment.keys_offset + reading_keys_bytes(segment.layout, *options_.reading);
-    const bool readable = !options_.reading || (options_.reading->sparse_layer < segment.layout.n_sparse_layers &&
-                                                std::all_of(options_.reading->kv_heads.begin(), options_.reading->kv_heads.end(),
-                                                            [&](int head) { return head < segment.layout.n_kv_heads; }));
     place(key, segment);
-    if (segment.end() > file.bytes || keys > file.bytes || !readable) lost.push_back(key);
+    if (segment.end() > file.bytes || keys > file.bytes || !has_reading_keys(segment.layout)) lost.push_back(key);
   }
   for (const SegmentKey& key : lost) change(key, std::nullopt);
   if (!lost.empty()) note(std::to_string(lost.size()) + " segments dropped, whose files are cut or gone");
   for (const auto& table : state_.tables) {
     for (const auto& [key, value] : table) record_bytes_ += kRecordEntryBytes + key.size() + value.size();
   }
+}
+
+bool Store::has_reading_keys(const SegmentLayout& layout) const {
+  if (!options_.reading) return true;
+  const auto& heads = options_.reading->kv_heads;
+  return options_.reading->sparse_layer < layout.n_sparse_layers && std::all_of(heads.begin(), heads.end(), [&](int head) { return head < layout.n_kv_heads; });
 }
 
 bool Store::has_header(const File& file) const {
@@ -386,6 +389,7 @@ void Store::add(const SegmentHeader& header, const uint8_t* image) {
   if (!is_plausible(header.layout, header.n_header_tokens) || header.tokens.size() != size_t(header.layout.n_tokens)) {
     fail(ErrorCode::invalid_argument, "expected a segment with tokens and a header within them, found ", header.tokens.size(), " tokens");
   }
+  if (!has_reading_keys(header.layout)) fail(ErrorCode::invalid_argument, "expected a segment with the layer and the heads that are read, found one of another model");
   if (acquire(header.key)) return;
   const SegmentFront front = segment_front(header, image);
   StoredSegment segment;
@@ -546,6 +550,14 @@ SegmentImage Store::map(const SegmentKey& key) {
   return with_segment(key, [&](File& file, const StoredSegment& segment) {
     const FileBytes bytes = bytes_of(file, segment.end());
     return SegmentImage{bytes.owner, record_of(bytes, file, key, segment).image()};
+  });
+}
+
+FileBytes Store::record(const SegmentKey& key) {
+  return with_segment(key, [&](File& file, const StoredSegment& segment) {
+    const FileBytes bytes = bytes_of(file, segment.end());
+    record_of(bytes, file, key, segment);
+    return FileBytes{bytes.owner, bytes.data + segment.offset, size_t(segment.record_bytes())};
   });
 }
 

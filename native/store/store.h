@@ -68,6 +68,8 @@ class Store {
   void add(const SegmentHeader& header, const uint8_t* image);
   // The image, every part of it checked. Throws store_invalid: it is damaged, and dropped now, or not there.
   SegmentImage map(const SegmentKey& key);
+  // The whole record, as it lies in its file, checked as map() checks.
+  FileBytes record(const SegmentKey& key);
   // The tokens, checked as map() checks.
   std::vector<int32_t> tokens(const SegmentKey& key);
   // Keys of the options' `reading`, gathered as segment_record.h says and checked. Throws as map() does.
@@ -169,6 +171,7 @@ class Store {
   bool fits(uint64_t n_bytes) const { return used_bytes() + reserved_bytes() + n_bytes + copy_reserve() <= options_.max_bytes; }
   // Of the disk's room, taken in advance: so that what was added before the disk was full can be committed.
   uint64_t log_room() const { return std::min(uint64_t(64) << 10, options_.max_bytes / 256); }
+  bool has_reading_keys(const SegmentLayout& layout) const;
   uint64_t keys_bytes(const SegmentLayout& layout) const { return options_.reading ? reading_keys_bytes(layout, *options_.reading) : 0; }
   double live_share_of(const File& file) const;
   FilePtr mostly_dead(double live_share) const;

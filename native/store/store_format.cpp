@@ -6,8 +6,7 @@
 #include <algorithm>
 #include <charconv>
 
-#include "native/store/byte_codec.h"
-#include "native/store/crc32c.h"
+#include "native/store/format_parts.h"
 
 namespace sala {
 
@@ -18,69 +17,27 @@ constexpr size_t kWalRecordHeaderBytes = 16;
 // Above the numbers and offsets that any disk holds, and far from overflow.
 constexpr uint64_t kMost = uint64_t(1) << 55;
 
-void write_prefix(ByteWriter& to, const char* magic) {
-  ByteWriter prefix;
-  prefix.raw(magic, 8);
-  prefix.u32(kStoreVersion);
-  prefix.u32(crc32c(prefix.bytes().data(), prefix.size()));
-  to.raw(prefix.bytes().data(), prefix.size());
-}
-
-// Throws store_newer, store_invalid.
-void read_prefix(ByteReader& from, const char* magic, const std::string& where) {
-  const std::string_view bytes = from.take(12);
-  const uint32_t stored = from.u32();
-  if (bytes.substr(0, 8) != std::string_view(magic, 8) || stored != crc32c(bytes.data(), bytes.size())) {
-    fail(ErrorCode::store_invalid, where, ": expected a file of the store, found something else");
-  }
-  const uint32_t version = ByteReader(bytes.substr(8), where).u32();
-  if (version > kStoreVersion) fail(ErrorCode::store_newer, where, ": expected format ", kStoreVersion, " or older, found ", version);
-  if (version == 0) fail(ErrorCode::store_invalid, where, ": expected a format, found 0");
-}
-
 void write_segment(ByteWriter& to, const StoredSegment& segment) {
-  const SegmentLayout& layout = segment.layout;
   to.u64(segment.file);
   to.u64(segment.offset);
   to.u64(segment.keys_offset);
   to.u64(segment.front_checksum);
   to.u64(segment.keys_checksum);
-  to.u32(uint32_t(layout.form));
-  to.u32(uint32_t(layout.n_tokens));
-  to.u32(uint32_t(segment.n_header_tokens));
-  to.u32(uint32_t(layout.n_windows));
-  to.u32(uint32_t(layout.n_sparse_layers));
-  to.u32(uint32_t(layout.n_kv_heads));
-  to.u32(uint32_t(layout.head_dim));
+  write_layout(to, segment.layout, segment.n_header_tokens);
 }
 
 StoredSegment read_segment(ByteReader& from, const std::string& where) {
   StoredSegment segment;
-  SegmentLayout& layout = segment.layout;
   segment.file = from.u64();
   segment.offset = from.u64();
   segment.keys_offset = from.u64();
   segment.front_checksum = from.u64();
   segment.keys_checksum = from.u64();
-  layout.form = KvForm(from.u32());
-  const auto count = [&] { return int(std::min<uint32_t>(from.u32(), 1u << 30)); };
-  layout.n_tokens = count();
-  segment.n_header_tokens = count();
-  layout.n_windows = count();
-  layout.n_sparse_layers = count();
-  layout.n_kv_heads = count();
-  layout.head_dim = count();
+  segment.layout = read_layout(from, segment.n_header_tokens, where);
   const bool placed = segment.file > 0 && segment.file < kMost && segment.offset >= kSegmentFileHeaderBytes && segment.offset % 64 == 0 &&
                       segment.offset < kMost && segment.keys_offset < kMost;
-  if (!placed || !is_plausible(layout, segment.n_header_tokens)) fail(ErrorCode::store_invalid, where, ": expected the place of a segment, found none");
-  place_parts(layout);
+  if (!placed) fail(ErrorCode::store_invalid, where, ": expected the place of a segment, found none");
   return segment;
-}
-
-SegmentKey read_key(ByteReader& from) {
-  SegmentKey key;
-  std::memcpy(key.data(), from.take(key.size()).data(), key.size());
-  return key;
 }
 
 void write_sealed(ByteWriter& to, uint64_t number, const SealedFile& file) {
@@ -188,7 +145,7 @@ std::string encode_manifest(const StoreState& state) {
     }
   }
   ByteWriter file;
-  write_prefix(file, kManifestMagic);
+  write_prefix(file, kManifestMagic, kStoreVersion);
   file.u64(body.size());
   file.u64(XXH3_64bits(body.bytes().data(), body.size()));
   file.raw(body.bytes().data(), body.size());
@@ -197,7 +154,7 @@ std::string encode_manifest(const StoreState& state) {
 
 StoreState decode_manifest(std::string_view bytes, const std::string& where) {
   ByteReader from(bytes, where);
-  read_prefix(from, kManifestMagic, where);
+  read_prefix(from, kManifestMagic, kStoreVersion, "a file of the store", where);
   const uint64_t n_bytes = from.u64(), checksum = from.u64();
   if (n_bytes != bytes.size() - from.at()) fail(ErrorCode::store_invalid, where, ": expected ", n_bytes, " bytes, found ", bytes.size() - from.at());
   if (checksum != XXH3_64bits(bytes.data() + from.at(), n_bytes)) fail(ErrorCode::store_invalid, where, ": checksum differs");
@@ -224,7 +181,7 @@ StoreState decode_manifest(std::string_view bytes, const std::string& where) {
 
 std::string encode_wal_header(uint64_t number) {
   ByteWriter header;
-  write_prefix(header, kWalMagic);
+  write_prefix(header, kWalMagic, kStoreVersion);
   header.u64(number);
   header.u32(0);
   header.u32(crc32c(header.bytes().data(), header.size()));
@@ -286,7 +243,7 @@ size_t replay_wal(std::string_view bytes, uint64_t number, StoreState& state, co
 
 std::string encode_segment_file_header(uint64_t number) {
   ByteWriter header;
-  write_prefix(header, kSegmentFileMagic);
+  write_prefix(header, kSegmentFileMagic, kStoreVersion);
   header.u64(number);
   std::string bytes = header.take();
   bytes.resize(kSegmentFileHeaderBytes);
