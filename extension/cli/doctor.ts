@@ -18,7 +18,7 @@ import { readModelFolder } from '../engine/model-folder';
 import { Tokenizer } from '../engine/tokenizer';
 import { withClient, type Frame } from './command';
 import { modelDir, type CommonOptions } from './options';
-import { count } from './output';
+import { count, formatBytes } from './output';
 
 export interface DoctorOptions extends CommonOptions {
   readonly verify?: boolean;
@@ -258,8 +258,4 @@ async function describeEngine(dir: string | undefined, { activations }: DoctorOp
   const pid = holder(dir, name);
   if (!(await accepts(endpointPath(dir, name)))) return pid === undefined ? 'not running' : `process ${pid} is starting or ending`;
   return `running${pid === undefined ? '' : `, process ${pid}`}; log: ${path.join(dir, 'engine.log')}`;
-}
-
-function formatBytes(n: number): string {
-  return n >= 2 ** 30 ? `${(n / 2 ** 30).toFixed(1)} GB` : `${Math.round(n / 2 ** 20)} MB`;
 }

@@ -6,7 +6,7 @@ import type { EngineClient } from '../engine/client';
 import * as messages from '../engine/messages';
 import { withEngine, type Frame } from './command';
 import type { CommonOptions } from './options';
-import { abbreviate, count } from './output';
+import { abbreviate, count, type Output } from './output';
 
 export interface IngestOptions extends CommonOptions {
   readonly watch?: boolean;
@@ -17,16 +17,21 @@ export async function ingest(frame: Frame<IngestOptions>): Promise<void> {
   const watch = options.watch === true;
   // Whoever stays wants reading to go on behind another engine too, which is told `open` again and nothing else.
   await withEngine(frame, { watch: watch ? 'engine' : 'none', ingest: watch }, async (client) => {
-    const progress = client.on(messages.ingestStatus, ({ coverage, tokens_per_s, seconds_left }) => {
-      const left = seconds_left === undefined ? '' : `, ${formatSeconds(seconds_left)} left`;
-      const fraction = coverage.total_tokens > 0 ? coverage.tokens / coverage.total_tokens : undefined;
-      const speed = tokens_per_s > 0 ? `, ${abbreviate(tokens_per_s)} tokens/s` : '';
-      output.progress(`reading ${count(coverage.total_files, 'file')}${speed}${left}`, fraction);
-    });
+    const progress = showReading(client, output);
     const result = await client.request(messages.ingest, undefined, signal);
     progress.dispose();
     output.result(result, () => `${describe(result)}\n`);
     if (watch && !signal.aborted) await follow(client, frame, result);
+  });
+}
+
+/** Until it is disposed. */
+export function showReading(client: EngineClient, output: Output): { dispose(): void } {
+  return client.on(messages.ingestStatus, ({ coverage, tokens_per_s, seconds_left }) => {
+    const left = seconds_left === undefined ? '' : `, ${formatSeconds(seconds_left)} left`;
+    const fraction = coverage.total_tokens > 0 ? coverage.tokens / coverage.total_tokens : undefined;
+    const speed = tokens_per_s > 0 ? `, ${abbreviate(tokens_per_s)} tokens/s` : '';
+    output.progress(`reading ${count(coverage.total_files, 'file')}${speed}${left}`, fraction);
   });
 }
 

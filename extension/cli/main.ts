@@ -122,20 +122,26 @@ command('doctor')
   .addHelpText('after', examples('sala doctor'))
   .action((options: CommonOptions) => runCommand(options, async (frame) => (await import('./doctor')).doctor(frame)));
 
-for (const [name, argument, description] of [
-  ['export', '<file>', "writes the workspace's memory into one file"],
-  ['import', '<file>', 'reads a file that export wrote'],
-  ['eval', '<suite>', 'runs a quality suite'],
-] as const) {
-  command(name)
-    .description(`${description} (not in this version)`)
-    .argument(argument)
-    .action((_: string, options: CommonOptions) =>
-      runCommand(options, async () => {
-        throw new EngineError('unsupported', `sala ${name}: this version does not have it`);
-      }),
-    );
-}
+command('export')
+  .description('reads the whole workspace and writes its memory into one file, for other machines')
+  .argument('<file>')
+  .addHelpText('after', examples('sala export sala.pack', 'sala export sala.pack --workspace ~/project --json'))
+  .action((file: string, options: CommonOptions) => runCommand(options, async (frame) => (await import('./export')).exportPack(frame, file)));
+
+command('import')
+  .description('takes a file that export wrote: what it holds need not be read again, in whatever folder')
+  .argument('<file>')
+  .addHelpText('after', examples('sala import sala.pack'))
+  .action((file: string, options: CommonOptions) => runCommand(options, async (frame) => (await import('./import')).importPack(frame, file)));
+
+command('eval')
+  .description('runs a quality suite (not in this version)')
+  .argument('<suite>')
+  .action((_: string, options: CommonOptions) =>
+    runCommand(options, async () => {
+      throw new EngineError('unsupported', 'sala eval: this version does not have it');
+    }),
+  );
 
 void runMain();
 

@@ -114,3 +114,9 @@ export function abbreviate(n: number): string {
   if (n < 999_950) return `${(n / 1000).toFixed(n < 99_950 ? 1 : 0)}K`;
   return `${(n / 1e6).toFixed(1)}M`;
 }
+
+/** 12 KB, 345 MB, 6.7 GB */
+export function formatBytes(n: number): string {
+  if (n < 2 ** 20) return `${Math.ceil(n / 2 ** 10)} KB`;
+  return n >= 2 ** 30 ? `${(n / 2 ** 30).toFixed(1)} GB` : `${Math.round(n / 2 ** 20)} MB`;
+}

@@ -110,6 +110,67 @@ export interface Verification {
   readonly findings: readonly string[];
 }
 
+/** What bytes of segments depend on beside their tokens, and cuts of files beside their bytes. */
+export interface PackAbout {
+  /** Of the model. */
+  readonly identity: string;
+  /** `<family>.<revision>.<stored form>` */
+  readonly numerics: string;
+  /** Tokens of the prefix. */
+  readonly prefix: Int32Array;
+  readonly cutterVersion: number;
+}
+
+/** A file of a workspace and the addresses of its segments, as they follow each other. */
+export interface PackInput {
+  /** Within its root, with '/'. */
+  readonly path: string;
+  readonly fileKey: string;
+  readonly segments: readonly string[];
+}
+
+/** A pack that is being written beside the file that it is to be. Whoever writes has the segments in memory. */
+export interface NativePackWriter {
+  /** Of the whole pack. */
+  readonly bytes: number;
+  readonly nSegments: number;
+  readonly nTokens: number;
+  readonly nFiles: number;
+  /** Some megabytes more. Rejects with `store_invalid` where a segment was damaged: the store has dropped it. */
+  write(): Promise<{ readonly done: boolean; readonly written: number }>;
+  /** When all is written: durable, and under its name. */
+  finish(): Promise<void>;
+  /** Nothing stays of one that is not finished. */
+  close(): Promise<void>;
+}
+
+export interface PackHead {
+  readonly about: PackAbout;
+  readonly segments: readonly { readonly key: string; readonly headerTokens: number }[];
+  readonly files: readonly { readonly path: string; readonly fileKey: string; readonly segments: Int32Array }[];
+}
+
+export interface PackedSegment {
+  /** In the head's list. */
+  readonly index: number;
+  readonly tokens: Int32Array;
+  /** What is wrong with it; absent: every part of it fits its checksum. */
+  readonly damage?: string;
+}
+
+/** A pack on its way into the store. Its head is sound; what it says is still to be believed or not. */
+export interface NativePackReader {
+  readonly bytes: number;
+  readonly head: PackHead;
+  /** The next segments, some megabytes; none: that was all. Rejects with `store_invalid` where they are not of this model's shape. */
+  read(): Promise<PackedSegment[]>;
+  /** Adds sound ones of those read last. They are not evicted until the pack is closed. What fails can be tried again. */
+  add(indices: Int32Array): Promise<KeepResult>;
+  /** When all was read: why the file is not the pack that was written, though no segment is damaged. */
+  damageOfTheRest(): Promise<string | undefined>;
+  close(): Promise<void>;
+}
+
 /**
  * The store of an engine (native/store/store.h). What is added or written is seen at once and durable after the next commit. All
  * that waits for the disk runs on a thread of the pool. Rejects with `store_full` or `store_unwritable`: nothing is lost by it, what
@@ -131,6 +192,12 @@ export interface NativeStore {
   makeRoom(bytes: number): Promise<boolean>;
   /** Reads everything; what is damaged is dropped. */
   verify(): Promise<Verification>;
+  /** Those that it has not. */
+  missing(keys: readonly string[]): Promise<string[]>;
+  /** Rejects with `store_invalid` where it lacks a segment. */
+  createPack(params: { readonly path: string; readonly temporary: string; readonly about: PackAbout; readonly files: readonly PackInput[] }): Promise<NativePackWriter>;
+  /** Rejects with `store_invalid`, `store_newer`. */
+  openPack(path: string): Promise<NativePackReader>;
   statistics(): StoreStatistics;
   /** Lines for the log: what was found damaged, dropped or begun anew since the last call. */
   takeFindings(): string[];

@@ -8,6 +8,8 @@ import type { Core } from './core';
 import { EngineError, toEngineError } from './errors';
 import { Indexer } from './indexer';
 import * as messages from './messages';
+import { exportPack } from './pack-export';
+import { importPack } from './pack-import';
 import type { Changes, FileRecord, RootIndex } from './root-index';
 import type { ClientSession, SessionClient } from './session';
 import { dedupeRoots, type FilterSettings } from './workspace/filter';
@@ -334,6 +336,15 @@ export class ClientSessionOver implements ClientSession {
       total.bytes += bytes;
     }
     return total;
+  }
+
+  async exportPack({ file }: { file: string }, signal: AbortSignal): Promise<messages.ExportResult> {
+    this.requireRoots();
+    return exportPack(this, file, signal);
+  }
+
+  importPack({ file }: { file: string }, signal: AbortSignal): Promise<messages.ImportResult> {
+    return importPack(this.core, file, { signal, onProgress: (progress) => this.notify(messages.packProgress, progress) });
   }
 
   verify(): Promise<messages.StoreCheck> {

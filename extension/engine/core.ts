@@ -11,6 +11,7 @@ import { Manifest } from './manifest';
 import type { HelloResult, Root, StoreCheck } from './messages';
 import { defaultMaxMemoryBytes } from './memory-limit';
 import { findModel, readModelFolder, type ModelFolder } from './model-folder';
+import { PackTable } from './pack-table';
 import { RootIndex } from './root-index';
 import { SegmentMemory } from './segment-memory';
 import type { ClientSession, CoreOptions, EngineCore, SessionClient } from './session';
@@ -20,7 +21,7 @@ import { createCutter, type Cutter } from './tokenizer-worker';
 import { version } from '../../package.json';
 import type { FilterSettings } from './workspace/filter';
 import { Hash } from './workspace/hash';
-import { cutterVersion } from './workspace/segmenter';
+import { cutterVersion, type SegmentCut } from './workspace/segmenter';
 
 const defaultMaxDiskBytes = 10 * 2 ** 30;
 /** What earlier versions kept: a file a segment, a file a root. */
@@ -34,6 +35,7 @@ export class Core implements EngineCore {
   private readonly sessions = new Set<ClientSessionOver>();
   /** Absent: nothing is kept on disk. */
   private readonly keeper: StoreKeeper | undefined;
+  private packTable!: PackTable;
   /** Kept for speed alone: each lets go of what it has and says how much that was. */
   readonly caches = new Set<() => number>();
 
@@ -43,8 +45,8 @@ export class Core implements EngineCore {
     readonly tokenizer: Tokenizer,
     readonly prefix: Int32Array,
     private readonly cutter: Cutter,
-    private readonly hash: Hash,
-    private readonly identity: string,
+    readonly hash: Hash,
+    readonly identity: string,
     readonly threads: number,
     private readonly options: CoreOptions,
   ) {
@@ -86,6 +88,7 @@ export class Core implements EngineCore {
     await native.setPrefix(prefix);
     const core = new Core(native, model, tokenizer, prefix, await createCutter(dir), await Hash.create(), identity, threads, options);
     await core.keeper?.open();
+    core.packTable = await PackTable.open(core.keeper, native.info.numerics);
     return core;
   }
 
@@ -142,6 +145,26 @@ export class Core implements EngineCore {
     this.options.log(line);
   }
 
+  /** What packs have brought. */
+  get packs(): PackTable {
+    return this.packTable;
+  }
+
+  /** Throws why there is none. */
+  requireKeeper(): StoreKeeper {
+    if (this.keeper) return this.keeper;
+    throw this.native.storeFailure ?? new EngineError('unsupported', 'expected an engine that keeps what it reads, found one that keeps nothing (activations fp32)');
+  }
+
+  /** Address of a segment made with these numerics; ours where none are given. */
+  segmentKey(tokens: Int32Array, headerTokens: number, numerics = this.native.info.numerics): string {
+    return this.hash.segmentKey({ identity: this.identity, numerics, prefixTokens: this.prefix, headerTokens, tokens });
+  }
+
+  cut(file: string, bytes: Uint8Array): Promise<readonly SegmentCut[]> {
+    return this.cutter.cut(file, bytes);
+  }
+
   // ---- roots ----------------------------------------------------------------------------------------------------------------
 
   /** A root that a client opens: shared with whoever else has it. Not scanned yet the first time. */
@@ -172,18 +195,11 @@ export class Core implements EngineCore {
       {
         memory: this.memory,
         hash: this.hash,
-        cut: (file, bytes) => this.cutter.cut(file, bytes),
-        keyOf: (tokens, headerTokens) =>
-          this.hash.segmentKey({
-            identity: this.identity,
-            numerics: this.native.info.numerics,
-            prefixTokens: this.prefix,
-            headerTokens,
-            tokens,
-          }),
+        cut: (file, bytes) => this.cut(file, bytes),
+        keyOf: (tokens, headerTokens) => this.segmentKey(tokens, headerTokens),
         ownPaths: this.ownPaths(),
       },
-      await Manifest.open(this.keeper, dir, recipe),
+      await Manifest.open(this.keeper, dir, recipe, this.packs),
       settings,
     );
     this.indexer.add(index);
@@ -210,18 +226,18 @@ export class Core implements EngineCore {
     }
   }
 
-  /** Drops what is stored of a root, but for segments that other roots in memory have. */
+  /** Drops what is stored of a root, and the packs that it has used, but for segments that other roots in memory have. */
   async forget(index: RootIndex): Promise<{ segments: number; bytes: number }> {
-    const { keys } = await index.close(true);
-    const removed = (await this.keeper?.forget(keys)) ?? { segments: 0, bytes: 0 };
+    const { keys, fileKeys } = await index.close(true);
+    const packed = await this.packs.forget(fileKeys);
+    const removed = (await this.keeper?.forget(new Set([...keys, ...packed]))) ?? { segments: 0, bytes: 0 };
     this.indexer.changed();
     return removed;
   }
 
   /** Looks at every byte of the store, and drops what is damaged. Throws why there is none. */
   async verify(): Promise<StoreCheck> {
-    if (this.keeper) return this.keeper.verify();
-    throw this.native.storeFailure ?? new EngineError('unsupported', 'expected an engine that keeps what it reads, found one that keeps nothing (activations fp32)');
+    return this.requireKeeper().verify();
   }
 
   async close(): Promise<void> {

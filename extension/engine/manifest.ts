@@ -39,10 +39,20 @@ export interface KnownFile extends Stamp {
   readonly fileKey: string;
 }
 
-interface Version {
+/** What the bytes of a file consist of. */
+export interface KnownVersion {
   readonly segments: readonly KnownSegment[];
+  /** Numerics of what made them, where that is another family than ours. */
+  readonly from?: string;
+}
+
+interface Version extends KnownVersion {
   /** When a file had these bytes last, as far as was noted. */
   readonly sinceMs: number;
+}
+
+export interface VersionSource {
+  find(fileKey: string): KnownVersion | undefined;
 }
 
 /** Where a manifest's records lie. */
@@ -67,13 +77,17 @@ export class Manifest {
     private readonly at: ManifestStore | undefined,
     private readonly root: string,
     private readonly recipe: string,
+    private readonly packs: VersionSource,
   ) {
     this.prefix = rootPrefix(root);
   }
 
-  /** `at`: absent: nothing is kept. `recipe`: whatever else the segments depend on; another one begins anew. */
-  static async open(at: ManifestStore | undefined, root: string, recipe: string): Promise<Manifest> {
-    const manifest = new Manifest(at, root, recipe);
+  /**
+   * `at`: absent: nothing is kept. `recipe`: whatever else the segments depend on; another one begins anew. `packs`: what is known of
+   * bytes that this root never had.
+   */
+  static async open(at: ManifestStore | undefined, root: string, recipe: string, packs: VersionSource): Promise<Manifest> {
+    const manifest = new Manifest(at, root, recipe, packs);
     if (at) await manifest.load(at.store);
     return manifest;
   }
@@ -101,25 +115,31 @@ export class Manifest {
     this.changedFiles.add(file);
   }
 
-  segmentsOf(fileKey: string): readonly KnownSegment[] | undefined {
+  /** What this engine made goes before what it has from others. */
+  versionOf(fileKey: string): KnownVersion | undefined {
     const known = this.versions.get(fileKey);
+    if (known === undefined || known.from !== undefined) {
+      const packed = this.packs.find(fileKey);
+      if (packed && (known === undefined || packed.from === undefined)) return packed;
+    }
     if (known) {
       this.versions.delete(fileKey);
       this.versions.set(fileKey, known);
     }
-    return known?.segments;
+    return known;
   }
 
-  set(file: KnownFile, segments: readonly KnownSegment[]): void {
+  set(file: KnownFile, { segments, from }: KnownVersion): void {
     const known = this.files.get(file.path);
-    const isNew = known?.fileKey !== file.fileKey || !this.versions.has(file.fileKey);
+    const before = this.versions.get(file.fileKey);
+    const isNew = known?.fileKey !== file.fileKey || before === undefined || before.from !== from;
     if (isNew) this.changedVersions.add(file.fileKey);
     if (isNew || !sameStamp(known, file)) this.changedFiles.add(file.path);
     this.verdicts.delete(file.path);
     this.files.set(file.path, file);
-    const sinceMs = isNew ? Date.now() : (this.versions.get(file.fileKey) as Version).sinceMs;
+    const sinceMs = isNew ? Date.now() : before.sinceMs;
     this.versions.delete(file.fileKey);
-    this.versions.set(file.fileKey, { segments, sinceMs });
+    this.versions.set(file.fileKey, { segments, sinceMs, ...(from !== undefined && { from }) });
   }
 
   delete(file: string): void {
@@ -131,6 +151,10 @@ export class Manifest {
     const keys = new Set<string>();
     for (const { segments } of this.versions.values()) for (const { key } of segments) keys.add(key);
     return keys;
+  }
+
+  get fileKeys(): Set<string> {
+    return new Set(this.versions.keys());
   }
 
   /** Durable when it resolves. Throws `store_full` or `store_unwritable`. */
@@ -245,15 +269,26 @@ function tryParse<T>(value: string, parse: (json: unknown) => T): T | undefined 
 }
 
 function versionText(known: Version | undefined): string | undefined {
-  return (
-    known &&
-    JSON.stringify([known.sinceMs, ...known.segments.map((s) => [s.key, s.startByte, s.endByte, s.startLine, s.endLine, s.nTokens, s.headerTokens])])
-  );
+  return known && segmentsText([known.sinceMs, ...(known.from === undefined ? [] : [known.from])], known.segments);
 }
 
 function parseVersion(json: unknown): Version {
-  const [sinceMs, ...segments] = json as unknown[];
-  return { sinceMs: number(sinceMs), segments: segments.map(knownSegment) };
+  const [sinceMs, ...rest] = json as unknown[];
+  const from = typeof rest[0] === 'string' ? text(rest.shift()) : undefined;
+  return { sinceMs: number(sinceMs), segments: rest.map(knownSegment), ...(from !== undefined && { from }) };
+}
+
+/** A record of segments, with something about them in front. */
+export function segmentsText(about: readonly (string | number)[], segments: readonly KnownSegment[]): string {
+  return JSON.stringify([...about, ...segments.map((s) => [s.key, s.startByte, s.endByte, s.startLine, s.endLine, s.nTokens, s.headerTokens])]);
+}
+
+/** Undefined: whoever wrote it, it is none of ours. */
+export function parseSegments(value: string, nAbout: number): { readonly about: readonly unknown[]; readonly segments: readonly KnownSegment[] } | undefined {
+  return tryParse(value, (json) => {
+    const list = json as unknown[];
+    return { about: list.slice(0, nAbout), segments: list.slice(nAbout).map(knownSegment) };
+  });
 }
 
 function parseFile(json: unknown): (Stamp & { fileKey: string }) | (Stamp & KnownVerdict) {

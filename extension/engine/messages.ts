@@ -8,7 +8,7 @@ import type { EngineErrorCode } from './errors';
 import type { Activations } from './addon';
 
 /** Raised when a message changes; the socket's name carries it, so a client never meets an engine of another protocol. */
-export const protocolVersion = 4;
+export const protocolVersion = 5;
 
 // ---- data -----------------------------------------------------------------------------------------------------------
 
@@ -37,7 +37,7 @@ export interface FileCoverage {
   readonly path: string;
   readonly state: FileState;
   readonly rule?: ExclusionRule;
-  /** File and line of an ignore rule, the error of an unreadable file, … */
+  /** File and line of an ignore rule, the error of an unreadable file, the pack that a file's segments are from, … */
   readonly detail?: string;
   /** Tokens in memory; estimated from bytes while `waiting`. */
   readonly tokens: number;
@@ -253,6 +253,44 @@ export interface StoreCheck {
   readonly findings: readonly string[];
 }
 
+export const packOmissions = ['over_budget', 'unreadable', 'stale', 'waiting', 'reading', 'unsaved', 'foreign'] as const;
+/** Why a file that is not excluded is not in a pack: its state, or its text is not that of the disk, or its segments are not ours. */
+export type PackOmission = (typeof packOmissions)[number];
+
+export interface ExportResult {
+  /** Each counts once, however many files have it. */
+  readonly segments: number;
+  readonly tokens: number;
+  readonly bytes: number;
+  readonly files: number;
+  /** Excluded files are never in a pack, and not listed. */
+  readonly left_out: readonly { readonly root: string; readonly path: string; readonly reason: PackOmission; readonly detail?: string }[];
+}
+
+export interface ImportResult {
+  /** That are in the store now. */
+  readonly segments: number;
+  readonly tokens: number;
+  /** Of the pack. */
+  readonly bytes: number;
+  /** Whose bytes need not be read again, wherever they turn up. */
+  readonly files: number;
+  /** What made its segments, `<family>.<revision>.<form>`; `foreign`: another family than this engine's. */
+  readonly numerics: string;
+  readonly foreign: boolean;
+  /** Segments that were damaged or not what they say. */
+  readonly damaged: number;
+  /** A line each: what was damaged, and what is read again for it. */
+  readonly findings: readonly string[];
+}
+
+export interface PackProgress {
+  /** Bytes of a pack that were written or taken in; then, of one that is taken in, files that were checked. */
+  readonly phase: 'segments' | 'files';
+  readonly done: number;
+  readonly total: number;
+}
+
 export interface EngineFailure {
   readonly code: EngineErrorCode;
   readonly message: string;
@@ -287,6 +325,10 @@ export const recentFiles = new NotificationType<{ paths: readonly string[] }>('r
 export const document = new NotificationType<{ path: string; text: string | null }>('document');
 /** Looks at every byte of the store, of whatever roots; what is damaged is dropped, to be read again. */
 export const verify = new RequestType0<StoreCheck, EngineFailure>('verify');
+/** Reads everything, then writes the memory of the client's roots into one file (absolute path), which is replaced when it is whole. */
+export const exportPack = new RequestType<{ file: string }, ExportResult, EngineFailure>('exportPack');
+/** Takes such a file into the store; needs no roots. */
+export const importPack = new RequestType<{ file: string }, ImportResult, EngineFailure>('importPack');
 /** Drops what is stored of the client's roots. */
 export const forget = new RequestType0<{ segments: number; bytes: number }, EngineFailure>('forget');
 
@@ -299,6 +341,8 @@ export const askSources = new NotificationType<{ id: number; sources: readonly S
 /** Text to append to the answer, whole characters only. */
 export const askText = new NotificationType<{ id: number; text: string }>('askText');
 export const ingestStatus = new NotificationType<IngestStatus>('ingestStatus');
+/** While a pack is written or taken in. */
+export const packProgress = new NotificationType<PackProgress>('packProgress');
 /** What is different by now; `everything`: the folders were looked through, ask again for whatever is shown. */
 export const coverageChanged = new NotificationType<CoverageChange>('coverageChanged');
 /** Loading the model, migrating a store, …: shown while `hello` is not answered. */

@@ -5,8 +5,9 @@ import { EventEmitter } from 'node:events';
 import { access, constants, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { toEngineError } from './errors';
-import { sameStamp, type KnownSegment, type KnownVerdict, type Manifest, type Stamp } from './manifest';
-import type { Coverage, ExclusionRule, FileCoverage, FileState } from './messages';
+import { familyOf } from './pack-table';
+import { sameStamp, type KnownSegment, type KnownVerdict, type KnownVersion, type Manifest, type Stamp } from './manifest';
+import type { Coverage, ExclusionRule, FileCoverage, FileState, PackOmission } from './messages';
 import type { SegmentMemory } from './segment-memory';
 import { admissionOrder, admit } from './workspace/admission';
 import { classifyContent, isNotebook, isVerdict, maxBytesOf, maxFileBytes, tooLarge } from './workspace/classify';
@@ -35,6 +36,8 @@ export interface FileVersion {
   readonly fileKey: string;
   readonly stamp: Stamp;
   readonly segments: readonly Segment[];
+  /** Numerics of what made them, where that is another family than ours. */
+  readonly from?: string;
 }
 
 export interface FileRecord {
@@ -56,6 +59,12 @@ export interface FileRecord {
   tokens?: number;
   verdict?: { readonly rule: ExclusionRule; readonly detail: string };
   error?: string;
+}
+
+/** What of a root may be given to another machine, and of what else that is not excluded why it is not. */
+export interface Packable {
+  readonly versions: readonly { readonly path: string; readonly version: FileVersion }[];
+  readonly leftOut: readonly { readonly root: string; readonly path: string; readonly reason: PackOmission; readonly detail?: string }[];
 }
 
 /** What a look found, in the words of the search. */
@@ -343,10 +352,10 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
       if (verdict) record.verdict = verdict;
       if (this.manifest.isYoung(record.path, record.info)) await this.prepare(record);
       const fileKey = this.manifest.keyOf(record.path, record.info);
-      const segments = fileKey === undefined ? undefined : this.manifest.segmentsOf(fileKey);
-      if (fileKey === undefined || !segments || !this.needsCut(record)) continue;
-      batch.push({ record, version: { fileKey, stamp: record.info, segments } });
-      nKeys += segments.length;
+      const known = fileKey === undefined ? undefined : this.manifest.versionOf(fileKey);
+      if (fileKey === undefined || !known || !this.needsCut(record)) continue;
+      batch.push({ record, version: versionOf(fileKey, record.info, known) });
+      nKeys += known.segments.length;
       if (nKeys >= lookUpAtOnce) await take();
     }
     await take();
@@ -385,19 +394,19 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
   private async readAndCut(record: FileRecord, isStill: () => boolean): Promise<void> {
     const { info } = record;
     const shadow = this.shadows.get(record.path);
-    const known = shadow === undefined ? this.manifest.keyOf(record.path, info) : undefined;
-    const knownSegments = known === undefined ? undefined : this.manifest.segmentsOf(known);
-    if (known !== undefined && knownSegments && (await this.takeKnown(record, { fileKey: known, stamp: info, segments: knownSegments }))) return;
+    const knownKey = shadow === undefined ? this.manifest.keyOf(record.path, info) : undefined;
+    const known = knownKey === undefined ? undefined : this.manifest.versionOf(knownKey);
+    if (knownKey !== undefined && known && (await this.takeKnown(record, versionOf(knownKey, info, known)))) return;
     const bytes = await this.read(record, shadow, isStill);
     if (!bytes) return;
     const fileKey = this.parts.hash.fileKey(bytes, record.path, cutterVersion);
     if (record.current?.fileKey === fileKey) {
       record.changed = false;
-      this.remember(record, info, fileKey, record.current.segments);
+      this.remember(record, info, record.current);
       return;
     }
-    const same = this.manifest.segmentsOf(fileKey);
-    if (same && shadow === undefined && (await this.takeKnown(record, { fileKey, stamp: info, segments: same }))) return;
+    const same = this.manifest.versionOf(fileKey);
+    if (same && shadow === undefined && (await this.takeKnown(record, versionOf(fileKey, info, same)))) return;
     if (!isStill()) return;
     const segments = await this.cut(record, bytes);
     if (isStill()) await this.take(record, { fileKey, stamp: info, segments }, info);
@@ -518,7 +527,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     }
     if (record.next !== version) return;
     for (const { key, nTokens } of version.segments) if (this.parts.memory.handleOf(key) !== undefined) this.nReused += nTokens;
-    this.remember(record, info, version.fileKey, version.segments);
+    this.remember(record, info, version);
     this.promote(record);
   }
 
@@ -529,10 +538,10 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
   }
 
   /** Unsaved text is not what the disk has: it is never written down as the file's. */
-  private remember(record: FileRecord, info: WalkedFile, fileKey: string, segments: readonly Segment[]): void {
+  private remember(record: FileRecord, info: WalkedFile, { fileKey, segments, from }: FileVersion): void {
     if (this.shadows.has(record.path)) return;
     const plain = segments.map(({ tokens: _tokens, ...known }) => known);
-    this.manifest.set({ path: record.path, ...trusted(info), fileKey }, plain);
+    this.manifest.set({ path: record.path, ...trusted(info), fileKey }, { segments: plain, ...(from !== undefined && { from }) });
   }
 
   /** The version that was being read is what requests see, once all of it is in. */
@@ -572,6 +581,22 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     record.changed = true;
   }
 
+  /** Versions that are wholly in, what the disk has, and made by this engine. */
+  packable(): Packable {
+    const versions: { path: string; version: FileVersion }[] = [];
+    const leftOut: { root: string; path: string; reason: PackOmission; detail?: string }[] = [];
+    for (const record of this.records.values()) {
+      const { path: file, current, error } = record;
+      const state = this.stateOf(record);
+      if (state === 'excluded') continue;
+      const reason = state !== 'in' ? state : this.shadows.has(file) ? 'unsaved' : current?.from !== undefined ? 'foreign' : undefined;
+      if (reason === undefined && current) versions.push({ path: file, version: current });
+      else if (reason !== undefined) leftOut.push({ root: this.dir, path: file, reason, ...(error !== undefined && { detail: error }) });
+    }
+    for (const { path: file, error } of this.unreadable.values()) leftOut.push({ root: this.dir, path: file, reason: 'unreadable', detail: error });
+    return { versions, leftOut };
+  }
+
   /** Tokens of a file's segments, cut anew: for exact mode, which runs them all. */
   async tokens(record: FileRecord): Promise<Int32Array[]> {
     const bytes = await readFile(path.join(this.dir, record.path));
@@ -596,7 +621,9 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
   coverageOf(record: FileRecord): FileCoverage {
     const state = this.unavailable === undefined ? this.stateOf(record) : 'unreadable';
     const inMemory = this.readable(record).reduce((sum, s) => sum + s.nTokens, 0);
-    const detail = this.unavailable ?? record.error ?? record.verdict?.detail ?? record.info.detail;
+    const from = record.current?.from;
+    const pack = from === undefined ? undefined : `from a pack of family ${familyOf(from)}`;
+    const detail = this.unavailable ?? record.error ?? record.verdict?.detail ?? pack ?? record.info.detail;
     return {
       root: this.dir,
       path: record.path,
@@ -681,18 +708,23 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
   }
 
   /** Lets go of all that is in memory; with `forget`, what is remembered of the root too. */
-  async close(forget = false): Promise<{ segments: number; keys: Set<string> }> {
+  async close(forget = false): Promise<{ segments: number; keys: Set<string>; fileKeys: Set<string> }> {
     const keys = this.manifest.allKeys;
+    const { fileKeys } = this.manifest;
     if (forget) await this.manifest.forget();
     else await this.manifest.save();
     for (const record of this.records.values()) this.clear(record);
     this.records.clear();
-    return { segments: keys.size, keys };
+    return { segments: keys.size, keys, fileKeys };
   }
 }
 
 function sameExclusion(a: ExcludedPath | undefined, b: ExcludedPath): boolean {
   return a !== undefined && a.rule === b.rule && a.detail === b.detail && a.bytes === b.bytes && a.mtimeMs === b.mtimeMs;
+}
+
+function versionOf(fileKey: string, stamp: Stamp, { segments, from }: KnownVersion): FileVersion {
+  return { fileKey, stamp, segments, ...(from !== undefined && { from }) };
 }
 
 /** A file written just now may be written again within the clock's step and look the same. */

@@ -111,6 +111,8 @@ class Client {
       session.pause(params);
       return null;
     });
+    this.inSession(messages.exportPack, checkPack, (session, params, signal) => session.exportPack(params, signal));
+    this.inSession(messages.importPack, checkPack, (session, params, signal) => session.importPack(params, signal));
     this.inSession0(messages.ingest, (session, signal) => session.ingest(signal));
     this.inSession0(messages.forget, (session) => session.forget());
     this.inSession0(messages.verify, (session) => session.verify());
@@ -282,6 +284,10 @@ function checkPause(p: { paused: boolean }): void {
 function checkPaths(p: { paths: readonly string[] }): void {
   requireStrings('paths', p.paths);
   for (const file of p.paths) requireAbsolute('paths', file);
+}
+
+function checkPack(p: { file: string }): void {
+  requireAbsolute('file', p.file);
 }
 
 function checkDocument(p: { path: string; text: string | null }): void {

@@ -52,6 +52,8 @@ export interface ClientSession {
   document(params: { path: string; text: string | null }): void;
   forget(): Promise<{ segments: number; bytes: number }>;
   verify(): Promise<messages.StoreCheck>;
+  exportPack(params: { file: string }, signal: AbortSignal): Promise<messages.ExportResult>;
+  importPack(params: { file: string }, signal: AbortSignal): Promise<messages.ImportResult>;
   /** The client is gone: cancels its work and lets go of its roots. */
   close(): Promise<void>;
 }

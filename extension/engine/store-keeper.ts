@@ -67,6 +67,20 @@ export class StoreKeeper {
     }).catch((thrown) => this.fail(thrown));
   }
 
+  /** All that is in memory is in the store, and durable, when this resolves. Throws `store_full`, `store_unwritable`. */
+  flush(): Promise<void> {
+    return this.inTurn(async () => {
+      const failure = await this.keep();
+      if (failure) throw failure;
+      if (this.store.readOnly === undefined) await this.store.commit();
+    });
+  }
+
+  /** True where so many bytes more fit below the cap now: what nobody has in memory gives way. */
+  makeRoom(bytes: number): Promise<boolean> {
+    return this.inTurn(() => this.store.makeRoom(bytes));
+  }
+
   /** Records of a manifest, durable when this resolves. What failed waits in the store, and is tried again. */
   async write(changes: readonly StoreChange[]): Promise<void> {
     try {

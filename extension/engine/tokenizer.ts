@@ -140,12 +140,13 @@ export class Tokenizer {
 
   /** A view of one token's bytes. */
   bytesOf(id: number): Uint8Array {
-    return this.bytes.subarray(this.offsets[id], this.offsets[id + 1] ?? this.offsets[id]);
+    const begin = this.offsets[id] ?? 0;
+    return this.bytes.subarray(begin, begin + this.byteLength(id));
   }
 
   byteLength(id: number): number {
-    const begin = this.offsets[id] ?? 0;
-    return (this.offsets[id + 1] ?? begin) - begin;
+    const begin = this.offsets[id];
+    return begin === undefined ? 0 : (this.offsets[id + 1] ?? begin) - begin;
   }
 
   /** Id of a special token. Throws `model_invalid` if the vocabulary lacks it. */

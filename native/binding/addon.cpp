@@ -445,7 +445,11 @@ Napi::Value load(const Napi::CallbackInfo& call) {
       env, [options = std::move(options)] { return std::make_shared<Engine>(options); },
       [constructors](Napi::Env env, std::shared_ptr<Engine> engine) -> Napi::Value {
         Napi::Object object = constructors->engine.New({Napi::External<std::shared_ptr<Engine>>::New(env, &engine)});
-        if (auto store = engine->store()) object.Set("store", constructors->store.New({Napi::External<std::shared_ptr<Store>>::New(env, &store)}));
+        if (engine->store()) {
+          const auto layout_of = [config = engine->model().config, form = engine->model().kv_form()](int n_tokens) { return segment_layout(config, form, n_tokens); };
+          StoreOfModel store{engine->store(), layout_of};
+          object.Set("store", constructors->store.New({Napi::External<StoreOfModel>::New(env, &store)}));
+        }
         if (engine->store_failure()) object.Set("storeFailure", js_error(env, *engine->store_failure()).Value());
         return object;
       });

@@ -150,4 +150,25 @@ class PoolTask : public Napi::AsyncWorker {
   std::exception_ptr error_;
 };
 
+// A promise of what `work` returns, on libuv's pool.
+template <class Result>
+Napi::Value on_pool(Napi::Env env, std::function<Result()> work, std::function<Napi::Value(Napi::Env, Result)> make) {
+  auto* task = new PoolTask<Result>(env, std::move(work), std::move(make));
+  const Napi::Promise promise = task->promise();
+  task->Queue();
+  return promise;
+}
+
+inline Napi::Value on_pool(Napi::Env env, std::function<void()> work) {
+  const auto run = [work = std::move(work)] {
+    work();
+    return true;
+  };
+  return on_pool<bool>(env, run, [](Napi::Env env, bool) { return env.Undefined(); });
+}
+
+inline Napi::Value on_pool(Napi::Env env, std::function<bool()> work) {
+  return on_pool<bool>(env, std::move(work), [](Napi::Env env, bool result) { return Napi::Boolean::New(env, result); });
+}
+
 }  // namespace sala

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "native/binding/async.h"
+#include "native/binding/pack_object.h"
 #include "native/binding/values.h"
 
 namespace sala {
@@ -31,26 +32,6 @@ struct Change {
   std::optional<std::string> value;
 };
 
-template <class Result>
-Napi::Value on_pool(Napi::Env env, std::function<Result()> work, std::function<Napi::Value(Napi::Env, Result)> make) {
-  auto* task = new PoolTask<Result>(env, std::move(work), std::move(make));
-  const Napi::Promise promise = task->promise();
-  task->Queue();
-  return promise;
-}
-
-Napi::Value on_pool(Napi::Env env, std::function<void()> work) {
-  const auto run = [work = std::move(work)] {
-    work();
-    return true;
-  };
-  return on_pool<bool>(env, run, [](Napi::Env env, bool) { return env.Undefined(); });
-}
-
-Napi::Value on_pool(Napi::Env env, std::function<bool()> work) {
-  return on_pool<bool>(env, std::move(work), [](Napi::Env env, bool result) { return Napi::Boolean::New(env, result); });
-}
-
 }  // namespace
 
 Napi::Function StoreObject::init(Napi::Env env) {
@@ -63,6 +44,9 @@ Napi::Function StoreObject::init(Napi::Env env) {
                       InstanceMethod<&StoreObject::guarded<&StoreObject::purge>>("purge"),
                       InstanceMethod<&StoreObject::guarded<&StoreObject::make_room>>("makeRoom"),
                       InstanceMethod<&StoreObject::guarded<&StoreObject::verify>>("verify"),
+                      InstanceMethod<&StoreObject::guarded<&StoreObject::missing>>("missing"),
+                      InstanceMethod<&StoreObject::guarded<&StoreObject::create_pack>>("createPack"),
+                      InstanceMethod<&StoreObject::guarded<&StoreObject::open_pack>>("openPack"),
                       InstanceMethod<&StoreObject::guarded<&StoreObject::statistics>>("statistics"),
                       InstanceMethod<&StoreObject::guarded<&StoreObject::take_findings>>("takeFindings"),
                       InstanceMethod<&StoreObject::guarded<&StoreObject::close>>("close")});
@@ -70,7 +54,9 @@ Napi::Function StoreObject::init(Napi::Env env) {
 
 StoreObject::StoreObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<StoreObject>(info) {
   if (!info[0].IsExternal()) type_error(info.Env(), "expected load() to make a store");
-  store_ = *info[0].As<Napi::External<std::shared_ptr<Store>>>().Data();
+  const StoreOfModel& given = *info[0].As<Napi::External<StoreOfModel>>().Data();
+  store_ = given.store;
+  layout_of_ = given.layout_of;
 }
 
 template <Napi::Value (StoreObject::*body)(const Napi::CallbackInfo&)>
@@ -155,6 +141,30 @@ Napi::Value StoreObject::verify(const Napi::CallbackInfo& call) {
         object.Set("findings", string_array(env, found.findings));
         return object;
       });
+}
+
+Napi::Value StoreObject::missing(const Napi::CallbackInfo& call) {
+  auto keys = segment_keys(call[0]);
+  return on_pool<std::vector<std::string>>(
+      call.Env(),
+      [store = store(call.Env()), keys = std::move(keys)] {
+        std::vector<std::string> missing;
+        for (const SegmentKey& key : keys) {
+          if (!store->find(key)) missing.push_back(segment_key_text(key));
+        }
+        return missing;
+      },
+      string_array);
+}
+
+Napi::Value StoreObject::create_pack(const Napi::CallbackInfo& call) {
+  auto store = this->store(call.Env());
+  return create_pack_writer(call, std::move(store));
+}
+
+Napi::Value StoreObject::open_pack(const Napi::CallbackInfo& call) {
+  auto store = this->store(call.Env());
+  return open_pack_reader(call, std::move(store), layout_of_);
 }
 
 Napi::Value StoreObject::statistics(const Napi::CallbackInfo& call) {

@@ -88,7 +88,6 @@ test('wrong usage: exit code 2, the reason on standard error, with --json on sta
 
 test('failures: exit code 1 and the code', async () => {
   const calls: [string[], string][] = [
-    [['export', 'f'], 'unsupported'],
     [['eval', 'fim'], 'unsupported'],
     [['ask', 'q', '--workspace', 'nowhere'], 'not_a_workspace'],
     [['ask', 'q', '--workspace', 'a.ts'], 'not_a_workspace'],
@@ -118,6 +117,25 @@ test('ask --json: one document with the promised keys', async () => {
   assert.deepEqual(document['sources'], [{ root: '/w', path: 'src/a.ts', start_line: 10, end_line: 20, weight: 0.62 }]);
   for (const key of ['ingest_s', 'first_token_s', 'tokens_per_s']) assert.equal(typeof document['timings']?.[key], 'number');
   for (const key of ['files', 'tokens', 'total_files', 'total_tokens']) assert.equal(typeof document['coverage']?.[key], 'number');
+});
+
+test('export: what is in the file, and what is left out', async () => {
+  const { code, stdout, stderr } = await runEngine('export', 'w.pack');
+  assert.equal(code, 0);
+  assert.equal(stdout, 'w.pack: 2 files, 3 segments, 1.2K tokens, 5 MB\nleft out, over the budget of tokens: big.ts\n');
+  assert.match(stderr, /writing 1 KB \(50 %\)/);
+  const document = JSON.parse((await runEngine('export', 'w.pack', '--json')).stdout) as Record<string, unknown>;
+  assert.deepEqual([document['segments'], document['tokens'], document['bytes']], [3, 1234, 5 << 20]);
+});
+
+test('import: what was taken; exit code 1 where something was damaged', async () => {
+  const sound = await runEngine('import', 'w.pack');
+  assert.equal(sound.code, 0);
+  assert.match(sound.stdout, /^w\.pack: 2 files, 3 segments, 1\.2K tokens of 5 MB taken\nmade by another family \(cuda\.1\.kv8\)/);
+  const damaged = await runEngine('import', 'damaged.pack', '--json');
+  assert.equal(damaged.code, 1);
+  assert.match(damaged.stderr, /^sala: segment 00 of a\.ts: checksum of run 1 differs; it is read again$/m);
+  assert.equal((JSON.parse(damaged.stdout) as { damaged: number }).damaged, 1);
 });
 
 test('ask -: one document a line, failures among them, and their exit code', async () => {

@@ -184,6 +184,14 @@ class FakeSession implements ClientSession {
     note('document', params);
   }
 
+  async exportPack(): Promise<messages.ExportResult> {
+    return { segments: 0, tokens: 0, bytes: 0, files: 0, left_out: [] };
+  }
+
+  async importPack(): Promise<messages.ImportResult> {
+    return { segments: 0, tokens: 0, bytes: 0, files: 0, numerics: 'fake.1.kv8', foreign: false, damaged: 0, findings: [] };
+  }
+
   async verify(): Promise<messages.StoreCheck> {
     return { segments: 0, files: 0, bytes: 0, damaged: 0, findings: [] };
   }

@@ -96,6 +96,18 @@ class FakeSession implements ClientSession {
     return { segments: 0, files: 0, bytes: 0, damaged: 0, findings: [] };
   }
 
+  async exportPack({ file }: { file: string }): Promise<messages.ExportResult> {
+    this.told.push(`export ${file}`);
+    this.client.notify(messages.packProgress, { phase: 'segments', done: 1, total: 2 });
+    return { segments: 3, tokens: 1234, bytes: 5 << 20, files: 2, left_out: [{ root: '/w', path: 'big.ts', reason: 'over_budget' }] };
+  }
+
+  async importPack({ file }: { file: string }): Promise<messages.ImportResult> {
+    const isDamaged = file.endsWith('damaged.pack');
+    const findings = isDamaged ? ['segment 00 of a.ts: checksum of run 1 differs; it is read again'] : [];
+    return { segments: 3, tokens: 1234, bytes: 5 << 20, files: 2, numerics: 'cuda.1.kv8', foreign: true, damaged: findings.length, findings };
+  }
+
   async forget(): Promise<{ segments: number; bytes: number }> {
     return { segments: 0, bytes: 0 };
   }

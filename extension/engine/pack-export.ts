@@ -1,0 +1,103 @@
+// `sala export`: the memory of a client's roots as one file. Everything is read first; what goes in is decided in one moment, and stays
+// in memory until it is written. Bytes of a pack: native/store/pack_format.h.
+
+import { constants } from 'node:fs';
+import { access, realpath, stat } from 'node:fs/promises';
+import path from 'node:path';
+import type { PackInput } from './addon';
+import type { ClientSessionOver } from './client-session';
+import type { Core } from './core';
+import { EngineError, toEngineError } from './errors';
+import * as messages from './messages';
+import type { RootIndex } from './root-index';
+import { cutterVersion } from './workspace/segmenter';
+
+/** A segment that turns out damaged is read again, and all is written anew. */
+const mostTries = 3;
+
+let nExports = 0;
+
+/**
+ * `file`: absolute; replaced when the new one is whole. Throws `store_full`, `store_unwritable` where it cannot be written or the store
+ * has no room for all of the memory, `cancelled`: nothing of it stays then.
+ */
+export async function exportPack(session: ClientSessionOver, file: string, signal: AbortSignal): Promise<messages.ExportResult> {
+  const { core } = session;
+  const keeper = core.requireKeeper();
+  const target = await placeOf(file);
+  for (let tries = 1; ; tries++) {
+    await session.refresh();
+    await session.ingest(signal);
+    for (const { unavailable } of session.roots) if (unavailable !== undefined) throw new EngineError('not_a_workspace', unavailable);
+    const roots = session.roots.map((root) => root.packable());
+    const files = roots.flatMap(({ versions }) => versions.map(({ path: name, version }) => inputOf(name, version)));
+    const keys = files.flatMap(({ segments }) => segments);
+    core.memory.retain(keys);
+    try {
+      await keeper.flush();
+      const written = await write(core, files, target, signal, (progress) => session.notify(messages.packProgress, progress));
+      return { ...written, left_out: roots.flatMap(({ leftOut }) => leftOut) };
+    } catch (thrown) {
+      const error = toEngineError(thrown);
+      if (error.code !== 'store_invalid' || tries === mostTries) throw error;
+      core.log(`store: ${error.message}; read again`);
+      readAgain(session.roots, await keeper.store.missing(keys));
+      core.indexer.changed();
+    } finally {
+      core.memory.release(keys);
+    }
+  }
+}
+
+async function write(
+  core: Core,
+  files: readonly PackInput[],
+  target: string,
+  signal: AbortSignal,
+  onProgress: (progress: messages.PackProgress) => void,
+): Promise<Omit<messages.ExportResult, 'left_out'>> {
+  const pack = await core.requireKeeper().store.createPack({
+    path: target,
+    temporary: path.join(path.dirname(target), `.sala-export-${process.pid}-${++nExports}`),
+    about: { identity: core.identity, numerics: core.native.info.numerics, prefix: core.prefix, cutterVersion },
+    files,
+  });
+  try {
+    for (let done = false; !done; ) {
+      signal.throwIfAborted();
+      const step = await pack.write();
+      done = step.done;
+      onProgress({ phase: 'segments', done: step.written, total: pack.bytes });
+    }
+    signal.throwIfAborted();
+    await pack.finish();
+    return { segments: pack.nSegments, tokens: pack.nTokens, bytes: pack.bytes, files: pack.nFiles };
+  } finally {
+    await pack.close();
+  }
+}
+
+function inputOf(name: string, { fileKey, segments }: { readonly fileKey: string; readonly segments: readonly { readonly key: string }[] }): PackInput {
+  return { path: name, fileKey, segments: segments.map(({ key }) => key) };
+}
+
+/** What the store has dropped is encoded again with the files that have it. */
+function readAgain(roots: readonly RootIndex[], missing: readonly string[]): void {
+  const gone = new Set(missing);
+  for (const root of roots) {
+    for (const record of root.records.values()) if (record.current?.segments.some(({ key }) => gone.has(key))) root.reread(record);
+  }
+}
+
+/** Where the pack will lie, links followed. What can be known to be wrong with it is said before hours of reading. */
+async function placeOf(file: string): Promise<string> {
+  const there = await stat(file).catch(() => undefined);
+  if (there && !there.isFile()) throw new EngineError('invalid_argument', `expected a file in ${file}, found something else`);
+  try {
+    const target = there ? await realpath(file) : path.join(await realpath(path.dirname(file)), path.basename(file));
+    await access(path.dirname(target), constants.W_OK | constants.X_OK);
+    return target;
+  } catch (error) {
+    throw new EngineError('store_unwritable', `${file}: expected a folder that can be written, found: ${(error as Error).message}`, { cause: error });
+  }
+}
