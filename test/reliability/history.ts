@@ -3,7 +3,7 @@
 // time. The model is the tiny one.
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import type { Core } from '../../extension/engine/core';
@@ -56,10 +56,12 @@ export async function runHistory({ seed, edits }: { seed: number; edits: number 
       const cold = { core: fresh, session: await open(fresh, workspace.dir) };
       for (const [file, text] of shadowed) cold.session.document({ path: file, text });
       const expected = await memoryOf(cold);
+      const isSamePack = (await packOf(follower, path.join(dir, 'pack'))).equals(await packOf(cold, path.join(dir, 'cold-pack')));
       await cold.session.forget();
       await cold.session.close();
       const different = differences(memory, expected);
       assert.ok(different.length === 0, `after ${total.edits} edits: ${different.join('\n')}`);
+      assert.ok(isSamePack, `after ${total.edits} edits: equal memories, other packs`);
       total.comparisons++;
       for (const [file] of shadowed) follower.session.document({ path: file, text: null });
       if (random.once(3)) {
@@ -161,6 +163,12 @@ async function memoryOf({ core, session }: Follower): Promise<Memory> {
   }
   const handles = Int32Array.from([...keys].sort(), (key) => core.memory.handleOf(key) ?? assert.fail(`${key} is in memory`));
   return { files, ...(await bitsOf(core, handles)) };
+}
+
+/** The memory as a file: what is in it of every block, byte for byte. */
+async function packOf({ session }: Follower, file: string): Promise<Buffer> {
+  await session.exportPack({ file }, never);
+  return readFileSync(file);
 }
 
 /** What attention makes of segments: equal where every bit of their blocks is. */
