@@ -8,7 +8,7 @@ namespace {
 
 void panels(const MatmulArgs& args, int begin, int end) {
   if (args.q) panels_q(args, begin, end);
-  else panels_x(args, begin, end);
+  else SALA_SHARED_ISA::panels_x(args, begin, end);
 }
 
 }  // namespace

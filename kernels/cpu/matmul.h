@@ -14,11 +14,16 @@ void check_swiglu_matmul(const SwigluMatmulArgs& args);
 
 }  // namespace sala::reference
 
+namespace sala::SALA_SHARED_ISA {
+
+void panels_x(const MatmulArgs& args, int begin, int end);
+
+}  // namespace sala::SALA_SHARED_ISA
+
 namespace sala::SALA_ISA {
 
-// Panels begin … end − 1 of one product.
+// Panels begin … end − 1 of one product; panels_x() the same.
 void panels_q(const MatmulArgs& args, int begin, int end);
-void panels_x(const MatmulArgs& args, int begin, int end);
 
 // Tokens that a panel meets at once: their sums (48 KB) and activations (0.7 MB at 896 columns) stay in a core's own
 // cache.

@@ -6,10 +6,12 @@
 
 namespace sala::SALA_ISA {
 
+namespace shared = SALA_SHARED_ISA;
+
 const Ops table = {
-    SALA_TEXT(SALA_ISA), "cpu", embed, rms_norm, rope_table, rope, sigmoid_gate,
-    quantize_rows, matmul, swiglu_matmul,
-    lightning_attn, sparse_attn, compress_keys, block_scores, topk_blocks, read_mass,
+    SALA_TEXT(SALA_ISA), "cpu", shared::embed, shared::rms_norm, shared::rope_table, shared::rope, shared::sigmoid_gate,
+    shared::quantize_rows, matmul, swiglu_matmul,
+    shared::lightning_attn, shared::sparse_attn, shared::compress_keys, shared::block_scores, shared::topk_blocks, shared::read_mass,
 };
 
 }  // namespace sala::SALA_ISA
