@@ -868,8 +868,13 @@ void Store::seal(File& file) {
 
 // ---- room -----------------------------------------------------------------------------------------------------------
 
+bool Store::is_small(const File& file) const { return file.n_live > 0 && file.bytes < segment_file_bytes() / 2; }
+
 double Store::live_share_of(const File& file) const {
-  const uint64_t frame = kSegmentFileHeaderBytes + kKeysBorder;  // header, and what the keys' border costs at most
+  const auto small = [&](const auto& entry) { return is_small(*entry.second); };
+  // Header, and what the keys' border costs at most: every file has them, and small ones can share one file's.
+  const bool can_share = is_small(file) && std::count_if(segment_files_.begin(), segment_files_.end(), small) > 1;
+  const uint64_t frame = can_share ? 0 : kSegmentFileHeaderBytes + kKeysBorder;
   const uint64_t useful = file.live_bytes + (file.sealed ? file.live_keys_bytes : 0) + frame;
   return useful >= file.bytes ? 1 : double(useful) / double(file.bytes);
 }
@@ -1026,10 +1031,20 @@ bool Store::make_room(uint64_t n_bytes) {
   if (fits(n_bytes)) return true;
   // Some more than asked for, so that it is not asked for with every segment.
   const uint64_t wanted = n_bytes + options_.max_bytes / 16;
+  bool log_stays = false;
   while (!fits(wanted)) {
-    // What is dead already first.
+    // What is dead already first; then the log, which may have become as large as the MANIFEST.
     if (compact_now(UINT64_MAX, kAnyDead) > 0) continue;
     if (fits(wanted)) break;
+    if (!log_stays && wal_ && wal_->size() > kWalHeaderBytes) {
+      try {
+        commit_now(true);
+      } catch (const EngineError& error) {
+        if (error.code() != ErrorCode::store_full) throw;
+        log_stays = true;  // a disk that is full has room again when segments are evicted
+      }
+      continue;
+    }
     const uint64_t evicted = evict(wanted);
     {
       std::lock_guard appending(append_mutex_);

@@ -173,6 +173,7 @@ class Store {
   uint64_t log_room() const { return std::min(uint64_t(64) << 10, options_.max_bytes / 256); }
   bool has_reading_keys(const SegmentLayout& layout) const;
   uint64_t keys_bytes(const SegmentLayout& layout) const { return options_.reading ? reading_keys_bytes(layout, *options_.reading) : 0; }
+  bool is_small(const File& file) const;
   double live_share_of(const File& file) const;
   FilePtr mostly_dead(double live_share) const;
   bool has_dead(const File& file) const;

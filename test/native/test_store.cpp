@@ -410,6 +410,57 @@ TEST_CASE("store: the cap is kept at every moment; room is made of what nobody h
   CHECK(store.remove(store.keys()).n_segments == 0);
 }
 
+TEST_CASE("store: room is made in very small stores too, as long as what is in use leaves any") {
+  const uint32_t seed = seed_of("store room");
+  std::mt19937 random(seed);
+  for (int round = 0; round < 6; ++round) {
+    CAPTURE(seed);
+    CAPTURE(round);
+    FaultFileSystem files(random());
+    StoreOptions options = small_options();
+    options.segment_file_bytes = 1 << 20;
+    options.max_bytes = (1 << 20) + random() % (1 << 20);
+    // What a segment in use takes: its record and reading keys, its part of a file's header and border, of which together a twentieth may
+    // be dead; its places in a MANIFEST and in the next. A sixteenth is for copying; the rest is what there is once: log, lock, files
+    // that are not full, the segment that is to be added.
+    const uint64_t file_bytes = options.max_bytes / 20;
+    const auto taken_by = [&](int id) {
+      const SegmentLayout& layout = segment_of(id).header.layout;
+      const uint64_t bytes = segment_record_bytes(layout) + layout.v;
+      return (bytes + bytes * 8192 / file_bytes) * 20 / 19 + 208;
+    };
+    const uint64_t most = options.max_bytes - options.max_bytes / 16 - (48 << 10);
+    Store store(files, kFolder, kIdentity, options);
+    std::vector<int> held;
+    uint64_t taken = 0;
+    for (int id = 0; id < 2500; ++id) {
+      const SegmentKey key = segment_of(id).header.key;
+      try {
+        add_segment(store, id);
+      } catch (const EngineError& error) {
+        REQUIRE(error.code() == ErrorCode::store_full);
+        CAPTURE(id);
+        REQUIRE(store.make_room(store.needed_bytes(segment_of(id).header.layout)));
+        add_segment(store, id);
+      }
+      REQUIRE(files.used_bytes() <= options.max_bytes);
+      // As many are in use as there is room for; any of them, so that what is dead lies everywhere.
+      while (!held.empty() && taken + taken_by(id) > most) {
+        const size_t at = random() % held.size();
+        taken -= taken_by(held[at]);
+        store.release(key_of(held[at]));
+        held.erase(held.begin() + int(at));
+      }
+      if (random() % 4 == 0) continue;
+      REQUIRE(store.acquire(key));
+      held.push_back(id);
+      taken += taken_by(id);
+    }
+    for (int id : held) REQUIRE(store.find(key_of(id)));
+    require_sound(store);
+  }
+}
+
 TEST_CASE("store: a mapping outlives compaction and removal of its file; dead bytes are given back") {
   TemporaryFolder folder;
   StoreOptions options = small_options();
