@@ -7,6 +7,7 @@ import { explainCoverage, toggleReading, urisOf } from './host/coverage-commands
 import { coverageViewId, type CoverageView } from './host/coverage-view';
 import { showDiagnostics } from './host/diagnostics';
 import { failureOf } from './host/error-texts';
+import { PackCommands } from './host/pack-commands';
 import { selectionOf } from './host/selection';
 import type { Session } from './host/session';
 import type { Status } from './host/status';
@@ -42,6 +43,7 @@ export const actionCommands: Record<ActionId, string> = {
 
 export function registerCommands(parts: Parts): vscode.Disposable {
   const { context, log, session, chat, coverage, status } = parts;
+  const packs = new PackCommands(session, log);
   const table: Record<string, (...clicked: readonly unknown[]) => unknown> = {
     'sala.openChat': () => chat.focus(),
     'sala.newConversation': () => chat.newConversation(),
@@ -66,6 +68,8 @@ export function registerCommands(parts: Parts): vscode.Disposable {
     'sala.diagnostics': () => showDiagnostics(context, session),
     'sala.restartEngine': () => session.restart(),
     'sala.chooseModel': () => chooseModel(),
+    'sala.exportMemory': () => packs.export(),
+    'sala.importMemory': () => packs.import(),
     'sala.forgetWorkspace': () => forget(session),
     'sala.openSettings': () => vscode.commands.executeCommand('workbench.action.openSettings', `@ext:${context.extension.id}`),
     'sala.firstSteps': () => vscode.commands.executeCommand('workbench.action.openWalkthrough', `${context.extension.id}#firstSteps`, false),
