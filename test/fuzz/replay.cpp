@@ -20,6 +20,7 @@
 // What each target calls LLVMFuzzerTestOneInput, renamed when they are compiled to lie side by side.
 extern "C" int fuzz_config(const uint8_t* data, size_t size);
 extern "C" int fuzz_gptq(const uint8_t* data, size_t size);
+extern "C" int fuzz_pack(const uint8_t* data, size_t size);
 extern "C" int fuzz_safetensors(const uint8_t* data, size_t size);
 extern "C" int fuzz_store(const uint8_t* data, size_t size);
 // Of the sanitizers' run time, where it is linked.
@@ -34,7 +35,7 @@ struct Target {
   const char* name;  // of its folder in the corpus
   int (*run)(const uint8_t* data, size_t size);
 };
-constexpr Target kTargets[] = {{"config", fuzz_config}, {"gptq", fuzz_gptq}, {"safetensors", fuzz_safetensors}, {"store", fuzz_store}};
+constexpr Target kTargets[] = {{"config", fuzz_config}, {"gptq", fuzz_gptq}, {"pack", fuzz_pack}, {"safetensors", fuzz_safetensors}, {"store", fuzz_store}};
 
 std::string read(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
@@ -97,6 +98,15 @@ void make_store_seeds(const std::string& folder) {
   }
 }
 
+void make_pack_seeds(const std::string& folder) {
+  std::filesystem::create_directories(folder);
+  const std::string bytes = sala::small_pack();
+  for (const uint8_t flags : {0x00, 0x80}) {
+    std::ofstream file(folder + (flags ? "/pack-mended" : "/pack"), std::ios::binary);
+    file << char(flags) << bytes;
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -109,6 +119,7 @@ int main(int argc, char** argv) {
       only = argv[++i];
     } else if (std::strcmp(argv[i], "--make-store-seeds") == 0) {
       make_store_seeds(folder + "/store");
+      make_pack_seeds(folder + "/pack");
       return 0;
     } else {
       folder = argv[i];

@@ -1,11 +1,13 @@
-// A store of a few small segments in memory, with a sealed file, one that grows, a MANIFEST and a log: what fuzz_store.cpp alters, and
-// what its seeds are made from (replay.cpp --write-store-seeds).
+// A store of a few small segments in memory, with a sealed file, one that grows, a MANIFEST and a log, and a pack of it: what
+// fuzz_store.cpp and fuzz_pack.cpp alter, and what their seeds are made from (replay.cpp --make-store-seeds).
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
+#include <vector>
 
-#include "native/store/store.h"
+#include "native/store/pack.h"
 #include "test/native/fault_file_system.h"
 
 namespace sala {
@@ -21,10 +23,7 @@ inline StoreOptions small_store_options() {
   return options;
 }
 
-// Bytes by path.
-inline std::map<std::string, std::string> small_store() {
-  FaultFileSystem files(1);
-  Store store(files, kSmallStoreFolder, kSmallStoreIdentity, small_store_options());
+inline void fill_small_store(Store& store) {
   const auto add = [&](uint8_t id) {
     SegmentHeader header;
     header.key.fill(id);
@@ -52,7 +51,29 @@ inline std::map<std::string, std::string> small_store() {
   store.put(StoreTable::versions, "version", "segments");
   store.erase(StoreTable::files, "file");
   store.commit();
+}
+
+// Bytes by path.
+inline std::map<std::string, std::string> small_store() {
+  FaultFileSystem files(1);
+  Store store(files, kSmallStoreFolder, kSmallStoreIdentity, small_store_options());
+  fill_small_store(store);
   return files.contents();
+}
+
+inline const std::string kSmallPack = kSmallStoreFolder + "/pack";
+
+inline std::string small_pack() {
+  FaultFileSystem files(1);
+  auto store = std::make_shared<Store>(files, kSmallStoreFolder, kSmallStoreIdentity, small_store_options());
+  fill_small_store(*store);
+  const std::vector<SegmentKey> keys = store->keys();
+  std::vector<PackInput> inputs{{"a.ts", keys[0], keys}, {"b.ts", keys[1], {keys[1]}}};
+  PackWriter writer(files, kSmallPack, kSmallPack + ".tmp", store, {kSmallStoreIdentity, "cpu.1.kv8", {1, 2}, 1}, std::move(inputs));
+  while (writer.write(1)) {
+  }
+  writer.finish();
+  return files.contents().at(kSmallPack);
 }
 
 }  // namespace sala
