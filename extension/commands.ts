@@ -58,7 +58,7 @@ export function registerCommands(parts: Parts): vscode.Disposable {
     'sala.pauseReading': () => session.setPaused(true),
     'sala.resumeReading': () => resume(session),
     'sala.showCoverage': () => vscode.commands.executeCommand(`${coverageViewId}.focus`),
-    'sala.refreshCoverage': () => coverage.reload(),
+    'sala.refreshCoverage': () => coverage.refresh(),
     'sala.explainCoverage': (...clicked) => explainCoverage(session, urisOf(clicked)[0]),
     'sala.toggleReading': (...clicked) => toggleReading(session, urisOf(clicked)),
     'sala.toggleCompletions': () => update('completions.enabled', !session.config.completions.enabled),

@@ -2,9 +2,11 @@
 
 import { lstat } from 'node:fs/promises';
 import path from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import { answer } from './chat/answer';
 import { Completer } from './completion/complete';
 import type { Core } from './core';
+import { CoverageLevelSum } from './coverage-tree';
 import { EngineError, toEngineError } from './errors';
 import { Indexer } from './indexer';
 import * as messages from './messages';
@@ -18,6 +20,10 @@ import { watchRoot, type RootWatch } from './workspace/watch';
 
 /** Status is sent at most so often. */
 const statusEveryMs = 300;
+/** More changes at once are told as one. */
+const mostChanges = 2000;
+/** Whoever waits gets a turn so often. */
+const turnMs = 8;
 /** Files that are looked at before an answer or a list, for what no watcher saw. */
 const lookedAtBeforeAnswer = 20_000;
 
@@ -46,6 +52,8 @@ export class ClientSessionOver implements ClientSession {
   private everythingChanged = false;
   private statusTimer: NodeJS.Timeout | undefined;
   private lookingAt: Promise<void> = Promise.resolve();
+  /** Looks that have not begun. */
+  private readonly toLookAt = new Map<RootIndex, { readonly paths: Set<string>; readonly done: Promise<void> }>();
   private closed = false;
   private readonly onStatus = (): void => this.statusSoon();
   private readonly onLooked = ({ changed, gone }: Changes): void => {
@@ -174,19 +182,33 @@ export class ClientSessionOver implements ClientSession {
     for (const watch of watches) await watch.close();
   }
 
-  /** One look after the other, so that the newest state of the disk is what is kept. No paths: all of the root. */
+  /**
+   * One look after the other, so that the newest state of the disk is what is kept; what comes meanwhile is one look more, however
+   * much it is. No paths: all of the root.
+   */
   private lookAt(root: RootIndex, paths: readonly string[]): Promise<void> {
-    this.lookingAt = this.lookingAt.then(async () => {
-      try {
-        const wasAvailable = root.unavailable === undefined;
-        if (!(await root.lookAt(paths.length === 0 ? [''] : paths))) return;
-        if (wasAvailable !== (root.unavailable === undefined)) for (const record of root.records.values()) this.onFile(record);
-        this.core.indexer.changed();
-      } catch (error) {
-        this.core.log(`looking at changes: ${toEngineError(error).message}`);
-      }
+    const more = paths.length === 0 ? [''] : paths;
+    const waiting = this.toLookAt.get(root);
+    if (waiting) {
+      for (const file of more) waiting.paths.add(file);
+      return waiting.done;
+    }
+    const wanted = new Set(more);
+    const done = this.lookingAt.then(() => {
+      this.toLookAt.delete(root);
+      return this.look(root, [...wanted]);
     });
-    return this.lookingAt;
+    this.toLookAt.set(root, { paths: wanted, done });
+    this.lookingAt = done;
+    return done;
+  }
+
+  private async look(root: RootIndex, paths: readonly string[]): Promise<void> {
+    try {
+      if (await root.lookAt(paths)) this.core.indexer.changed();
+    } catch (error) {
+      this.core.log(`looking at changes: ${toEngineError(error).message}`);
+    }
   }
 
   /** Sizes and times are looked at before an answer: not every change is seen by a watcher. */
@@ -267,6 +289,22 @@ export class ClientSessionOver implements ClientSession {
     if (exact.length > 0) return exact;
     // In an excluded folder, the folder's rule is the file's.
     return files.filter((f) => f.state === 'excluded' && wanted.startsWith(`${f.path}/`) && (!at || f.root === at.root.dir));
+  }
+
+  async coverageLevel(place: messages.CoveragePlace): Promise<messages.CoverageLevel> {
+    this.requireRoots();
+    const sum = new CoverageLevelSum(place, this.rootList.length);
+    let lastTurn = performance.now();
+    for (const root of this.rootList) {
+      if (place.root !== undefined && place.root !== root.dir) continue;
+      for (const file of root.coveragesWithin(place.folder ?? '')) {
+        sum.add(file);
+        if (performance.now() - lastTurn < turnMs) continue;
+        await turn();
+        lastTurn = performance.now();
+      }
+    }
+    return sum.level();
   }
 
   async coverageOf({ paths }: { paths: readonly string[] }): Promise<readonly (messages.FileCoverage | null)[]> {
@@ -382,6 +420,10 @@ export class ClientSessionOver implements ClientSession {
   private takeChanges(): messages.CoverageChange {
     const files = new Map<string, messages.FileCoverage>();
     const gone: { root: string; path: string }[] = [];
+    let nPaths = 0;
+    for (const { size } of this.changedPaths.values()) nPaths += size;
+    this.everythingChanged ||= nPaths > mostChanges;
+    if (this.everythingChanged) this.changedPaths.clear();
     for (const [root, paths] of this.changedPaths) {
       for (const file of paths) {
         const coverage = root.coverageAt(file);

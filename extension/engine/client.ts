@@ -56,7 +56,7 @@ const cancelMs = 3000;
 /** What the engine sends is bounded by its largest list: the states of 200,000 files. */
 const maxMessageBytes = 256 << 20;
 /** Asked twice, they do the same: sent again if the engine was lost meanwhile. */
-const idempotent = new Set([messages.open.method, messages.coverage.method, messages.coverageOf.method]);
+const idempotent = new Set([messages.open.method, messages.coverage.method, messages.coverageLevel.method, messages.coverageOf.method]);
 
 export class EngineClient {
   private current: EngineState = { state: 'stopped' };

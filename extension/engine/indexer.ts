@@ -44,6 +44,8 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
   private readonly readers = new Set<object>();
   /** Raised to break off what is encoded in the background. */
   private background = new AbortController();
+  /** What is encoded in the background now. */
+  private inFlight: readonly Wanted[] = [];
   /** Pauses that end by themselves, since when. */
   private readonly refused = new Map<PauseReason, { readonly error: EngineError; readonly since: number }>();
   private closed = false;
@@ -53,6 +55,7 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
   private typingUntil = 0;
   private typingTimer: NodeJS.Timeout | undefined;
   private saved = performance.now();
+  private saving: Promise<void> | undefined;
   private readmitted = performance.now();
   private rate = 0;
   /** What was read lately, for whatever reason. */
@@ -102,9 +105,11 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
     }
   }
 
-  /** Something about the files is different: look again at what is to be read. */
+  /** Something about the files is different: look again at what is to be read. What nobody wants any more ends at the next step. */
   changed(): void {
     this.order = undefined;
+    const isSuperseded = this.inFlight.length > 0 && this.inFlight.every(({ segment }) => !this.memory.isWanted(segment.key));
+    if (isSuperseded) this.stopBackground();
     this.notify();
   }
 
@@ -228,10 +233,7 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
 
   get idle(): boolean {
     if (this.scanning > 0 || this.active > 0) return false;
-    for (const root of this.roots) {
-      if (!root.scanned || root.needsAdmission) return false;
-      for (const record of root.records.values()) if (root.needsCut(record) || record.preparing || record.next) return false;
-    }
+    for (const root of this.roots) if (!root.isRead) return false;
     return true;
   }
 
@@ -280,11 +282,12 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
         const batch = await this.nextBatch();
         if (batch.length > 0) {
           const edited = batch.some(({ record }) => record.current !== undefined);
-          await Promise.all([this.encode(batch, edited ? 'edit' : 'ingest', this.background.signal), this.cutAhead()]);
-          await this.saveNowAndThen();
-        }
-        else {
-          await this.saveNowAndThen();
+          this.inFlight = batch;
+          const encoded = this.encode(batch, edited ? 'edit' : 'ingest', this.background.signal).finally(() => (this.inFlight = []));
+          await Promise.all([encoded, this.cutAhead()]);
+          this.saveNowAndThen();
+        } else {
+          this.saveNowAndThen();
           this.emit('status');
           await this.sleep();
         }
@@ -326,7 +329,15 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
     const batch: Wanted[] = [];
     while (this.cut.length > 0 && batch.length < batchSegments) {
       const record = this.cut[0] as FileRecord;
-      const missing = this.stillOurs(record) ? record.root.missing(record) : [];
+      const isOurs = this.stillOurs(record);
+      const missing = isOurs ? record.root.missing(record) : [];
+      // What it lacked was read for another file of the same segments.
+      if (isOurs && missing.length === 0 && record.root.promote(record)) this.emit('file', record);
+      // It is being looked up in the store: whoever does that has it cut if it is not there.
+      if (missing.some(({ tokens }) => tokens === undefined)) {
+        this.cut.shift();
+        continue;
+      }
       const queued = new Set(batch.map(({ segment }) => segment));
       for (const segment of missing) if (!queued.has(segment) && batch.length < batchSegments) batch.push({ record, segment });
       if (missing.every((segment) => batch.some((wanted) => wanted.segment === segment))) this.cut.shift();
@@ -380,15 +391,10 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
 
   private sorted(): FileRecord[] {
     this.cursor = 0;
-    const waiting: FileRecord[] = [];
-    for (const root of this.roots) {
-      for (const record of root.admitted()) {
-        if (record.next && !this.cut.includes(record)) this.cut.push(record);
-        if (root.needsCut(record)) waiting.push(record);
-      }
-    }
-    const byPath = new Map(waiting.map((record) => [`${record.root.dir}/${record.path}`, record]));
-    const recent = [...this.recent].flatMap((file) => byPath.get(file) ?? []);
+    const roots = [...this.roots];
+    for (const record of roots.flatMap((root) => root.beingRead())) if (!this.cut.includes(record)) this.cut.push(record);
+    const waiting = roots.flatMap((root) => root.waiting());
+    const recent = [...this.recent].flatMap((file) => roots.flatMap((root) => root.recordAt(file) ?? []));
     return readingOrder(waiting, waiting.filter((record) => record.current !== undefined), recent);
   }
 
@@ -421,9 +427,20 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
     }
   }
 
-  private async saveNowAndThen(): Promise<void> {
-    if (performance.now() - this.saved < saveEveryMs && !this.idle) return;
+  /** In the background: a slow disk is not to hold up what is read next. */
+  private saveNowAndThen(): void {
+    if (this.saving || (performance.now() - this.saved < saveEveryMs && !this.idle)) return;
     this.saved = performance.now();
+    this.saving = this.saveAll()
+      .catch((thrown) => {
+        const error = toEngineError(thrown);
+        this.log(`reading: ${error.code}: ${error.message}`);
+        this.refuse(error);
+      })
+      .finally(() => (this.saving = undefined));
+  }
+
+  private async saveAll(): Promise<void> {
     for (const root of this.roots) await root.save();
   }
 
@@ -433,6 +450,7 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
     this.stopBackground();
     this.notify();
     await this.loop;
+    await this.saving;
     for (const root of this.roots) {
       try {
         await root.save();

@@ -7,7 +7,7 @@ import type { NativeStore, StoreChange, StoreTable } from './addon';
 import { exclusionRules, type ExclusionRule } from './messages';
 import { version } from '../../package.json';
 
-/** Versions of files that nothing has at the moment: a branch switched away from, an undone edit. */
+/** Versions of files that nothing has at the moment (a branch switched away from, an undone edit): so many, or as many as there are files. */
 const retiredVersions = 4000;
 /** A root that was not written for so long, and is not there, is not coming back. */
 const outOfUseMs = 30 * 24 * 3600 * 1000;
@@ -71,6 +71,8 @@ export class Manifest {
   /** Paths and file keys whose records are different from what the store has. */
   private readonly changedFiles = new Set<string>();
   private readonly changedVersions = new Set<string>();
+  /** With fewer versions there is nothing to retire: finding out which have no file is a look at all of them. */
+  private retireFrom = 0;
   private readonly prefix: string;
 
   private constructor(
@@ -182,15 +184,18 @@ export class Manifest {
   }
 
   private retire(): void {
+    if (this.versions.size < this.retireFrom) return;
     const used = new Set([...this.files.values()].map(({ fileKey }) => fileKey));
+    const most = Math.max(retiredVersions, this.files.size);
     let retired = this.versions.size - used.size;
     for (const key of [...this.versions.keys()]) {
-      if (retired <= retiredVersions) break;
+      if (retired <= most) break;
       if (used.has(key)) continue;
       this.versions.delete(key);
       this.changedVersions.add(key);
       retired--;
     }
+    this.retireFrom = this.versions.size + retiredVersions / 8;
   }
 
   private change(table: StoreTable, key: string, value: string | undefined): StoreChange {

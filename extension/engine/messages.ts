@@ -44,11 +44,34 @@ export interface FileCoverage {
   readonly bytes: number;
 }
 
+/** Of bounded size: more than some thousand changes at once are `everything`. */
 export interface CoverageChange {
   readonly files: readonly FileCoverage[];
   /** No file of these names is there any more, or none that is not in an excluded folder. */
   readonly gone: readonly { readonly root: string; readonly path: string }[];
   readonly everything: boolean;
+}
+
+/** A place in the tree of all files: what lies below it has all of this. */
+export interface CoveragePlace {
+  readonly root?: string;
+  readonly state?: FileState;
+  /** Of what is excluded. */
+  readonly rule?: ExclusionRule;
+  /** Within the root. */
+  readonly folder?: string;
+}
+
+export type CoverageNode =
+  /** A root, a state or a rule: what its place has beside the level's, which is its level's order too. */
+  | { readonly kind: 'group'; readonly place: CoveragePlace; readonly files: number; readonly tokens: number }
+  | { readonly kind: 'folder'; readonly place: CoveragePlace; readonly files: number; readonly tokens: number }
+  | { readonly kind: 'file'; readonly file: FileCoverage };
+
+export interface CoverageLevel {
+  readonly nodes: readonly CoverageNode[];
+  /** So many were left out. */
+  readonly more: number;
 }
 
 /** How much of the workspace has been read. Totals are estimated from bytes until everything is tokenized. */
@@ -311,6 +334,8 @@ export const place = new NotificationType<CompleteParams>('place');
 export const ingest = new RequestType0<IngestResult, EngineFailure>('ingest');
 /** State of every file of the client's roots, or of one. */
 export const coverage = new RequestType<{ path?: string }, readonly FileCoverage[], EngineFailure>('coverage');
+/** What stands right below a place; `{}` is the top. */
+export const coverageLevel = new RequestType<CoveragePlace, CoverageLevel, EngineFailure>('coverageLevel');
 /** Of each of these absolute paths: its state, that of the excluded folder it lies in, or null where none is known. */
 export const coverageOf = new RequestType<{ paths: readonly string[] }, readonly (FileCoverage | null)[], EngineFailure>('coverageOf');
 export const pause = new RequestType<{ paused: boolean }, null, EngineFailure>('pause');

@@ -9,11 +9,12 @@ import { familyOf } from './pack-table';
 import { sameStamp, type KnownSegment, type KnownVerdict, type KnownVersion, type Manifest, type Stamp } from './manifest';
 import type { Coverage, ExclusionRule, FileCoverage, FileState, PackOmission } from './messages';
 import type { SegmentMemory } from './segment-memory';
-import { admissionOrder, admit } from './workspace/admission';
-import { classifyContent, isNotebook, isVerdict, maxBytesOf, maxFileBytes, tooLarge } from './workspace/classify';
-import { isWithin, type FilterSettings } from './workspace/filter';
+import { admissionOrder, AdmissionList, admit } from './workspace/admission';
+import { classifyContent, isNotebook, isVerdict, maxBytesOf, maxFileBytes, tooLarge, type FileClass } from './workspace/classify';
+import { isWithin, reachOf, type FilterSettings } from './workspace/filter';
 import type { Hash } from './workspace/hash';
 import { notebookText } from './workspace/notebook';
+import { PathIndex } from './workspace/path-index';
 import type { FileName, SearchFile } from './workspace/search';
 import { cutterVersion, type SegmentCut } from './workspace/segmenter';
 import { VolatileFiles } from './workspace/watch';
@@ -43,6 +44,7 @@ export interface FileVersion {
 export interface FileRecord {
   readonly root: RootIndex;
   readonly path: string;
+  readonly class: FileClass;
   info: WalkedFile;
   /** Wholly in memory: what requests may read. */
   current?: FileVersion;
@@ -57,8 +59,20 @@ export interface FileRecord {
   overBudget: boolean;
   /** Of these bytes, once they were cut; estimated before that. */
   tokens?: number;
+  /** What it adds to the root's numbers, as far as they have taken note of it. */
+  share?: Share;
   verdict?: { readonly rule: ExclusionRule; readonly detail: string };
   error?: string;
+}
+
+/** What one file adds to the numbers of its root. */
+interface Share {
+  readonly state: FileState;
+  /** In memory, in all; 0 where it does not count. */
+  readonly tokens: number;
+  readonly totalTokens: number;
+  /** What it would take of the budget. */
+  readonly candidateTokens: number;
 }
 
 /** What of a root may be given to another machine, and of what else that is not excluded why it is not. */
@@ -82,11 +96,22 @@ export interface RootParts {
   readonly ownPaths: readonly string[];
 }
 
-/** `looked`: after a change that somebody noticed, for everybody who searches these files; `scanned`: all of it is new. */
+/** `looked`: after a change that somebody noticed, for everybody who searches these files; `scanned`: all of it may be different. */
 export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> {
   readonly records = new Map<string, FileRecord>();
   private excluded = new Map<string, ExcludedPath>();
   private unreadable = new Map<string, UnreadablePath>();
+  /** All of these, and the folders. */
+  private readonly paths = new PathIndex((file) => this.isKnown(file));
+  private readonly order = new AdmissionList<FileRecord>();
+  /** Files whose numbers may be different from what was counted, which is taken anew when somebody asks. */
+  private readonly touched = new Set<FileRecord>();
+  private readonly counted = { files: 0, tokens: 0, totalFiles: 0, totalTokens: 0, candidateTokens: 0, waiting: 0 };
+  private readonly needing = new Set<FileRecord>();
+  private readonly busy = new Set<FileRecord>();
+  private readonly over = new Set<FileRecord>();
+  /** The first file that does not fit. Whether it would is known once it was cut: until then membership rests on an estimate. */
+  private boundary: FileRecord | undefined;
   /** Text of unsaved documents: shadows the file. */
   private readonly shadows = new Map<string, string>();
   private tokenBudget = Infinity;
@@ -94,11 +119,9 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
   private sizesChanged = false;
   private readonly volatile = new VolatileFiles();
   settings: FilterSettings;
-  /** Folders that were walked, '' first. */
-  folders: readonly string[] = [];
+  /** Folders that were walked; another set whenever they are others. */
+  folders: ReadonlySet<string> = new Set();
   scanned = false;
-  /** Some files are not admitted, for lack of budget alone. */
-  hasOverBudget = false;
   /** Why the folder cannot be read at the moment. What is in memory of it stays, and counts, until it is there again. */
   unavailable: string | undefined;
   nEncoded = 0;
@@ -121,6 +144,12 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     return this.parts.ownPaths.includes(path.join(this.dir, file));
   }
 
+  /** The file of an absolute path. */
+  recordAt(file: string): FileRecord | undefined {
+    const within = path.relative(this.dir, file);
+    return this.records.get(within.split(path.sep).join('/'));
+  }
+
   // ---- the disk -----------------------------------------------------------------------------------------------------------
 
   /** Looks at everything. Throws `not_a_workspace`. */
@@ -132,7 +161,9 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     await this.outdateRewritten(found.files);
     this.excluded = new Map(found.excluded.map((entry) => [entry.path, entry]));
     this.unreadable = new Map(found.unreadable.map((entry) => [entry.path, entry]));
-    this.folders = found.folders;
+    this.folders = new Set(found.folders);
+    this.paths.clear();
+    for (const known of [this.records, this.excluded, this.unreadable, this.folders]) for (const file of known.keys()) this.paths.add(file);
     this.scanned = true;
     this.unavailable = undefined;
     this.admit(this.tokenBudget);
@@ -142,10 +173,11 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
   /** Looks again at paths within the root, '' for all of it. True where something is different now. */
   async lookAt(paths: readonly string[]): Promise<boolean> {
     const now = performance.now();
-    const rested = this.volatile.takeRested(now);
+    const wanted = [...paths.filter((file) => !this.isBarred(file)), ...this.volatile.takeRested(now)];
+    if (wanted.length === 0) return false;
     let found: Look;
     try {
-      found = await look({ root: this.dir, settings: this.settings, ownPaths: this.parts.ownPaths }, [...paths, ...rested]);
+      found = await look({ root: this.dir, settings: this.settings, ownPaths: this.parts.ownPaths }, wanted);
     } catch (thrown) {
       const error = toEngineError(thrown);
       if (error.code !== 'not_a_workspace') throw error;
@@ -153,23 +185,28 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     }
     // All of it is looked at once it is back.
     const isBack = this.setUnavailable(undefined);
-    const within = (file: string): boolean => found.looked.some((p) => isWithin(file, p));
-    const there = new Set(found.files.map((file) => file.path));
+    const before = found.looked.flatMap((file) => this.paths.within(file));
     const changed: SearchFile[] = [];
     const gone: FileName[] = [];
-    for (const record of [...this.records.values()]) {
-      if (!within(record.path) || there.has(record.path)) continue;
-      this.remove(record);
-      gone.push({ root: this.dir, path: record.path });
+    const there = new Set(found.files.map((file) => file.path));
+    const excludedBefore = new Map<string, ExcludedPath>();
+    for (const file of before) {
+      const record = this.records.get(file);
+      const excluded = this.excluded.get(file);
+      if (record && !there.has(file)) {
+        this.remove(record);
+        gone.push({ root: this.dir, path: file });
+      }
+      if (excluded) excludedBefore.set(file, excluded);
+      this.excluded.delete(file);
+      if (this.unreadable.delete(file)) gone.push({ root: this.dir, path: file });
     }
-    const before = this.excluded;
-    this.excluded = new Map([...before].filter(([file]) => !within(file)));
     for (const entry of found.excluded) {
+      const known = excludedBefore.get(entry.path) ?? this.excluded.get(entry.path);
       this.excluded.set(entry.path, entry);
-      if (!entry.folder && !sameExclusion(before.get(entry.path), entry)) changed.push(this.excludedFile(entry));
+      if (!entry.folder && !sameExclusion(known, entry)) changed.push(this.excludedFile(entry));
     }
-    for (const file of before.keys()) if (!this.excluded.has(file)) gone.push({ root: this.dir, path: file });
-    for (const file of [...this.unreadable.keys()]) if (within(file) && this.unreadable.delete(file)) gone.push({ root: this.dir, path: file });
+    for (const file of excludedBefore.keys()) if (!this.excluded.has(file)) gone.push({ root: this.dir, path: file });
     for (const entry of found.unreadable) this.unreadable.set(entry.path, entry);
     for (const file of found.files) {
       const known = this.records.get(file.path)?.info;
@@ -179,7 +216,9 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
       changed.push(this.searchFile(record));
     }
     for (const record of await this.outdateRewritten(found.files)) changed.push(this.searchFile(record));
-    this.folders = [...this.folders.filter((folder) => !within(folder)), ...found.folders];
+    this.setFolders(before, found.folders);
+    for (const list of [found.excluded, found.unreadable]) for (const { path: file } of list) this.paths.add(file);
+    for (const file of before) this.paths.delete(file);
     if (changed.length === 0 && gone.length === 0) return isBack;
     this.admit(this.tokenBudget);
     const again = new Set(changed.map(({ path: file }) => file));
@@ -187,9 +226,31 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     return true;
   }
 
+  /** Below a folder that stays out as a whole: nothing there says anything of what is in, but a mark of what the folder is. */
+  private isBarred(file: string): boolean {
+    for (let at = path.posix.dirname(file); at !== '.'; at = path.posix.dirname(at)) {
+      if (this.excluded.get(at)?.folder) return !isWithin(at, reachOf(file)) || reachOf(file) === file;
+    }
+    return false;
+  }
+
+  private isKnown(file: string): boolean {
+    return this.records.has(file) || this.excluded.has(file) || this.unreadable.has(file) || this.folders.has(file);
+  }
+
+  private setFolders(lookedAt: readonly string[], found: readonly string[]): void {
+    const gone = new Set(lookedAt.filter((file) => this.folders.has(file)));
+    for (const folder of found) gone.delete(folder);
+    const fresh = found.filter((folder) => !this.folders.has(folder));
+    if (gone.size === 0 && fresh.length === 0) return;
+    this.folders = new Set([...this.folders].filter((folder) => !gone.has(folder)).concat(fresh));
+    for (const folder of fresh) this.paths.add(folder);
+  }
+
   private setUnavailable(reason: string | undefined): boolean {
     const isDifferent = (this.unavailable === undefined) !== (reason === undefined);
     this.unavailable = reason;
+    if (isDifferent) this.emit('scanned');
     return isDifferent;
   }
 
@@ -197,11 +258,24 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     this.clear(record);
     record.changed = false;
     record.verdict = { rule: 'volatile', detail: 'changes all the time' };
+    this.leaveOut(record);
+  }
+
+  /** It takes nothing of the budget any more: whoever stands behind it may fit. */
+  private leaveOut(record: FileRecord): void {
+    this.touched.add(record);
+    this.over.delete(record);
+    record.overBudget = false;
+    this.sizesChanged ||= this.tokenBudget !== Infinity;
   }
 
   /** Files whose size or time differs from what was read, looked at now; at most `limit` are looked at. */
   async changedSince(limit: number, stat: (file: string) => Promise<Stamp | undefined>): Promise<string[]> {
-    const records = [...this.records.values()].filter((record) => record.current || record.verdict).slice(0, limit);
+    const records: FileRecord[] = [];
+    for (const record of this.records.values()) {
+      if (records.length === limit) break;
+      if (record.current || record.verdict) records.push(record);
+    }
     const changed: string[] = [];
     await Promise.all(
       records.map(async ({ path: file, info }) => {
@@ -236,7 +310,8 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
 
   /** Finds out which of the files that wait cannot be read; at most `limit` are looked at. */
   async checkReadable(limit: number): Promise<void> {
-    const records = [...this.records.values()].filter((record) => this.stateOf(record) === 'waiting').slice(0, limit);
+    this.settle();
+    const records = [...this.needing].filter((record) => this.stateOf(record) === 'waiting').slice(0, limit);
     await Promise.all(
       records.map(async (record) => {
         try {
@@ -251,7 +326,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
   private see(file: WalkedFile): boolean {
     const record = this.records.get(file.path);
     if (!record) {
-      this.records.set(file.path, { root: this, path: file.path, info: file, changed: false, overBudget: false });
+      this.add(file);
       return true;
     }
     // Whether a file can be read now, neither size nor time tells.
@@ -262,7 +337,22 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     return true;
   }
 
+  private add(file: WalkedFile): void {
+    const record: FileRecord = { root: this, path: file.path, class: file.class, info: file, changed: false, overBudget: false };
+    // Of what was read before it is known whether it may be in, and how many tokens it has: what is admitted rests on no estimate then.
+    const fileKey = this.manifest.keyOf(file.path, file);
+    const segments = fileKey === undefined ? undefined : this.manifest.versionOf(fileKey)?.segments;
+    if (segments) record.tokens = tokensIn(segments);
+    const verdict = this.shadows.has(file.path) ? undefined : this.manifest.verdictOf(file.path, file);
+    if (verdict) record.verdict = verdict;
+    this.records.set(file.path, record);
+    this.paths.add(file.path);
+    this.order.add(record);
+    this.touched.add(record);
+  }
+
   private outdate(record: FileRecord): void {
+    this.touched.add(record);
     record.changed = true;
     delete record.preparing;
     delete record.young;
@@ -275,6 +365,9 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
   private remove(record: FileRecord): void {
     this.clear(record);
     this.records.delete(record.path);
+    this.paths.delete(record.path);
+    this.order.delete(record);
+    this.over.delete(record);
     this.manifest.delete(record.path);
   }
 
@@ -294,17 +387,35 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
   admit(tokenBudget: number): void {
     this.tokenBudget = tokenBudget;
     this.sizesChanged = false;
-    const candidates = [...this.records.values()].filter((record) => !record.verdict && record.error === undefined);
-    const { over } = admit(
-      candidates.map((record) => ({ path: record.path, class: record.info.class, tokens: this.tokensOf(record), record })),
-      tokenBudget,
-    );
-    const out = new Set(over.map(({ record }) => record));
-    this.hasOverBudget = out.size > 0;
-    for (const record of candidates) {
-      record.overBudget = out.has(record);
-      if (record.overBudget) this.clear(record);
+    if (this.boundary) this.touched.add(this.boundary);
+    this.boundary = undefined;
+    this.settle();
+    if (this.counted.candidateTokens <= tokenBudget) {
+      for (const record of [...this.over]) this.setOver(record, false);
+      return;
     }
+    const candidates = this.order.files.filter(isCandidate);
+    const n = admit(candidates, (record) => this.tokensOf(record), tokenBudget);
+    candidates.forEach((record, i) => this.setOver(record, i >= n));
+    this.boundary = candidates[n];
+    if (this.boundary) this.touched.add(this.boundary);
+  }
+
+  private setOver(record: FileRecord, over: boolean): void {
+    if (record.overBudget === over) return;
+    record.overBudget = over;
+    if (over) {
+      this.over.add(record);
+      this.clear(record);
+    } else {
+      this.over.delete(record);
+      this.touched.add(record);
+    }
+  }
+
+  /** Some files are not admitted, for lack of budget alone. */
+  get hasOverBudget(): boolean {
+    return this.over.size > 0;
   }
 
   /** Whether what is admitted still rests on estimates that have turned out wrong. */
@@ -318,11 +429,28 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
 
   /** Admitted files, in the order of their admission. */
   admitted(): FileRecord[] {
-    return [...this.records.values()]
-      .filter((record) => !record.overBudget && !record.verdict && record.error === undefined)
-      .map((record) => ({ path: record.path, class: record.info.class, tokens: 0, record }))
-      .sort(admissionOrder)
-      .map(({ record }) => record);
+    return this.order.files.filter((record) => isCandidate(record) && !record.overBudget);
+  }
+
+  /** Files to be cut, in the order of admission. */
+  waiting(): FileRecord[] {
+    this.settle();
+    if (this.unavailable !== undefined) return [];
+    // Few of many are sorted by themselves.
+    if (16 * this.needing.size > this.records.size) return this.order.files.filter((record) => this.needing.has(record));
+    return [...this.needing].sort(admissionOrder);
+  }
+
+  /** Files that were cut and are not wholly in memory. */
+  beingRead(): FileRecord[] {
+    this.settle();
+    return [...this.busy].filter((record) => record.next !== undefined);
+  }
+
+  /** Nothing is left to be read, as far as is known. */
+  get isRead(): boolean {
+    this.settle();
+    return this.scanned && !this.needsAdmission && this.busy.size === 0 && (this.needing.size === 0 || this.unavailable !== undefined);
   }
 
   /** Takes what earlier runs kept of files that have not changed since. Nothing is cut or run for it, and few are read. */
@@ -348,8 +476,6 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     };
     for (const record of this.admitted()) {
       if (record.current || this.shadows.has(record.path) || !this.needsCut(record)) continue;
-      const verdict = this.manifest.verdictOf(record.path, record.info);
-      if (verdict) record.verdict = verdict;
       if (this.manifest.isYoung(record.path, record.info)) await this.prepare(record);
       const fileKey = this.manifest.keyOf(record.path, record.info);
       const known = fileKey === undefined ? undefined : this.manifest.versionOf(fileKey);
@@ -364,8 +490,12 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
   // ---- versions ---------------------------------------------------------------------------------------------------------------
 
   needsCut(record: FileRecord): boolean {
-    if (this.unavailable !== undefined || record.overBudget || record.verdict || record.error !== undefined) return false;
-    if (record.next || record.preparing) return false;
+    return this.unavailable === undefined && this.isToBeCut(record);
+  }
+
+  private isToBeCut(record: FileRecord): boolean {
+    if (!isCandidate(record) || record.next || record.preparing) return false;
+    if (record.overBudget) return record === this.boundary && record.tokens === undefined;
     return !record.current || record.changed;
   }
 
@@ -383,10 +513,12 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     if (!this.needsCut(record)) return;
     const attempt = {};
     record.preparing = attempt;
+    this.touched.add(record);
     try {
       await this.readAndCut(record, () => record.preparing === attempt);
     } finally {
       if (record.preparing === attempt) delete record.preparing;
+      this.touched.add(record);
     }
   }
 
@@ -402,13 +534,14 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     const fileKey = this.parts.hash.fileKey(bytes, record.path, cutterVersion);
     if (record.current?.fileKey === fileKey) {
       record.changed = false;
+      this.measured(record, record.current.segments);
       this.remember(record, info, record.current);
       return;
     }
     const same = this.manifest.versionOf(fileKey);
     if (same && shadow === undefined && (await this.takeKnown(record, versionOf(fileKey, info, same)))) return;
     if (!isStill()) return;
-    const segments = await this.cut(record, bytes);
+    const segments = await this.cutText(record, bytes);
     if (isStill()) await this.take(record, { fileKey, stamp: info, segments }, info);
   }
 
@@ -434,7 +567,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     if (!record.overBudget) return undefined;
     const bytes = await this.read(record, this.shadows.get(record.path), () => this.records.get(record.path) === record);
     if (!bytes) return undefined;
-    const segments = await this.cut(record, bytes);
+    const segments = await this.cutText(record, bytes);
     const keys = segments.map(({ key }) => key);
     this.parts.memory.retain(keys);
     try {
@@ -476,7 +609,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     return bytes;
   }
 
-  private async cut(record: FileRecord, bytes: Uint8Array): Promise<Segment[]> {
+  private async cutText(record: FileRecord, bytes: Uint8Array): Promise<Segment[]> {
     return (await this.parts.cut(record.path, bytes)).map((cut) => ({
       key: this.parts.keyOf(cut.tokens, cut.headerTokens),
       startByte: cut.startByte,
@@ -492,6 +625,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
   private async failed(record: FileRecord, error: unknown): Promise<void> {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
       record.error = describeError(error);
+      this.leaveOut(record);
       return;
     }
     // Was it the file, or all of the root?
@@ -501,18 +635,19 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     );
     if (isThere) this.remove(record);
     else {
+      this.touched.add(record);
       record.changed = true;
       this.setUnavailable(`${this.dir}: expected a folder that can be read, found: it does not exist`);
     }
   }
 
   private async take(record: FileRecord, version: FileVersion, info: WalkedFile): Promise<void> {
+    this.measured(record, version.segments);
+    // Over the budget, it was cut for its size alone.
+    if (record.overBudget) return this.remember(record, info, version);
     this.dropNext(record);
     record.next = version;
     record.changed = false;
-    const tokens = version.segments.reduce((sum, { nTokens }) => sum + nTokens, 0);
-    this.sizesChanged ||= record.tokens !== tokens && this.tokenBudget !== Infinity;
-    record.tokens = tokens;
     const keys = version.segments.map(({ key }) => key);
     this.parts.memory.retain(keys);
     try {
@@ -531,9 +666,17 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     this.promote(record);
   }
 
+  private measured(record: FileRecord, segments: readonly KnownSegment[]): void {
+    const tokens = tokensIn(segments);
+    this.sizesChanged ||= record.tokens !== tokens && this.tokenBudget !== Infinity;
+    record.tokens = tokens;
+    this.touched.add(record);
+  }
+
   private exclude(record: FileRecord, info: WalkedFile, verdict: KnownVerdict): void {
     this.clear(record);
     record.verdict = verdict;
+    this.leaveOut(record);
     if (!this.shadows.has(record.path)) this.manifest.setVerdict(record.path, trusted(info), verdict);
   }
 
@@ -546,6 +689,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
 
   /** The version that was being read is what requests see, once all of it is in. */
   promote(record: FileRecord): boolean {
+    this.touched.add(record);
     if (!record.next || this.missing(record).length > 0) return false;
     for (const segment of record.next.segments) delete segment.tokens;
     const before = record.current;
@@ -556,6 +700,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
   }
 
   private dropNext(record: FileRecord): void {
+    this.touched.add(record);
     if (!record.next) return;
     this.parts.memory.release(record.next.segments.map(({ key }) => key));
     delete record.next;
@@ -620,7 +765,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
 
   coverageOf(record: FileRecord): FileCoverage {
     const state = this.unavailable === undefined ? this.stateOf(record) : 'unreadable';
-    const inMemory = this.readable(record).reduce((sum, s) => sum + s.nTokens, 0);
+    const inMemory = tokensIn(this.readable(record));
     const from = record.current?.from;
     const pack = from === undefined ? undefined : `from a pack of family ${familyOf(from)}`;
     const detail = this.unavailable ?? record.error ?? record.verdict?.detail ?? pack ?? record.info.detail;
@@ -668,25 +813,63 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
   }
 
   files(): FileCoverage[] {
-    const files = [...this.records.values()].map((record) => this.coverageOf(record));
-    for (const entry of this.excluded.values()) files.push(this.excludedCoverage(entry));
-    for (const entry of this.unreadable.values()) files.push(this.unreadableCoverage(entry));
-    return files.sort((a, b) => (a.path < b.path ? -1 : 1));
+    return [...this.coveragesWithin('')].sort((a, b) => (a.path < b.path ? -1 : 1));
   }
 
-  /** Adds this root's numbers. */
-  count(): Coverage {
-    const total = { files: 0, tokens: 0, total_files: 0, total_tokens: 0, estimated: !this.scanned };
-    for (const record of this.records.values()) {
-      const state = this.stateOf(record);
-      if (state === 'excluded' || state === 'unreadable' || state === 'over_budget') continue;
-      total.total_files++;
-      total.total_tokens += this.tokensOf(record);
-      if (state === 'waiting') total.estimated = true;
-      if (state === 'in' || state === 'stale') total.files++;
-      for (const { nTokens } of this.readable(record)) total.tokens += nTokens;
+  /** Of all files in a folder, in no order, as they are when their turn comes. */
+  *coveragesWithin(folder: string): Iterable<FileCoverage> {
+    for (const file of this.paths.within(folder)) {
+      const record = this.records.get(file);
+      if (record) yield this.coverageOf(record);
+      const excluded = this.excluded.get(file);
+      if (excluded) yield this.excludedCoverage(excluded);
+      const unreadable = this.unreadable.get(file);
+      if (unreadable) yield this.unreadableCoverage(unreadable);
     }
-    return total;
+  }
+
+  /** Of all files that count. */
+  count(): Coverage {
+    this.settle();
+    const { files, tokens, totalFiles, totalTokens, waiting } = this.counted;
+    return { files, tokens, total_files: totalFiles, total_tokens: totalTokens, estimated: !this.scanned || waiting > 0 };
+  }
+
+  /** Takes the numbers of files that were touched anew: what they cost is a matter of what changed, not of how much there is. */
+  private settle(): void {
+    for (const record of this.touched) {
+      this.addShare(record.share, -1);
+      const isOurs = this.records.get(record.path) === record;
+      if (isOurs) record.share = this.shareOf(record);
+      else delete record.share;
+      this.addShare(record.share, 1);
+      putIf(this.needing, record, isOurs && this.isToBeCut(record));
+      putIf(this.busy, record, isOurs && (record.next !== undefined || record.preparing !== undefined));
+    }
+    this.touched.clear();
+  }
+
+  private shareOf(record: FileRecord): Share {
+    const state = this.stateOf(record);
+    const counts = doesCount(state);
+    return {
+      state,
+      tokens: counts ? tokensIn(this.readable(record)) : 0,
+      totalTokens: counts ? this.tokensOf(record) : 0,
+      candidateTokens: isCandidate(record) ? this.tokensOf(record) : 0,
+    };
+  }
+
+  private addShare(share: Share | undefined, times: 1 | -1): void {
+    if (!share) return;
+    const { counted } = this;
+    const { state, tokens, totalTokens, candidateTokens } = share;
+    if (doesCount(state)) counted.totalFiles += times;
+    if (state === 'in' || state === 'stale') counted.files += times;
+    if (state === 'waiting') counted.waiting += times;
+    counted.tokens += times * tokens;
+    counted.totalTokens += times * totalTokens;
+    counted.candidateTokens += times * candidateTokens;
   }
 
   /** What an exact search looks at: all that is not ignored, read or not. */
@@ -715,8 +898,31 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     else await this.manifest.save();
     for (const record of this.records.values()) this.clear(record);
     this.records.clear();
+    this.order.clear();
+    this.over.clear();
+    this.paths.clear();
     return { segments: keys.size, keys, fileKeys };
   }
+}
+
+/** Whether it may be in, but for the budget. */
+function isCandidate({ verdict, error }: FileRecord): boolean {
+  return !verdict && error === undefined;
+}
+
+function doesCount(state: FileState): boolean {
+  return state !== 'excluded' && state !== 'unreadable' && state !== 'over_budget';
+}
+
+function tokensIn(segments: readonly KnownSegment[]): number {
+  let tokens = 0;
+  for (const { nTokens } of segments) tokens += nTokens;
+  return tokens;
+}
+
+function putIf<T>(set: Set<T>, item: T, isIn: boolean): void {
+  if (isIn) set.add(item);
+  else set.delete(item);
 }
 
 function sameExclusion(a: ExcludedPath | undefined, b: ExcludedPath): boolean {

@@ -45,6 +45,11 @@ export class SegmentMemory {
     if (handles.length > 0) this.native.releaseSegments(Int32Array.from(handles));
   }
 
+  /** Whether anybody retains it. */
+  isWanted(key: string): boolean {
+    return this.entries.has(key);
+  }
+
   handleOf(key: string): number | undefined {
     return this.entries.get(key)?.handle;
   }

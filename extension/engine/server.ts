@@ -106,6 +106,7 @@ class Client {
     this.inSession(messages.ask, checkAsk, (session, params, signal) => session.ask(params, signal));
     this.inSession(messages.complete, checkComplete, (session, params, signal) => session.complete(params, signal));
     this.inSession(messages.coverage, checkCoverage, (session, params) => session.coverage(params));
+    this.inSession(messages.coverageLevel, checkPlace, (session, params) => session.coverageLevel(params));
     this.inSession(messages.coverageOf, checkPaths, (session, params) => session.coverageOf(params));
     this.inSession(messages.pause, checkPause, async (session, params) => {
       session.pause(params);
@@ -275,6 +276,10 @@ function checkComplete(p: messages.CompleteParams): void {
 
 function checkCoverage(p: { path?: string }): void {
   if (p.path !== undefined) requireType('coverage.path', 'string', p.path);
+}
+
+function checkPlace(p: messages.CoveragePlace): void {
+  for (const name of ['root', 'state', 'rule', 'folder'] as const) if (p[name] !== undefined) requireType(`coverageLevel.${name}`, 'string', p[name]);
 }
 
 function checkPause(p: { paused: boolean }): void {

@@ -43,6 +43,7 @@ export interface ClientSession {
   place(params: messages.CompleteParams): void;
   ingest(signal: AbortSignal): Promise<messages.IngestResult>;
   coverage(params: { path?: string }): Promise<readonly messages.FileCoverage[]>;
+  coverageLevel(place: messages.CoveragePlace): Promise<messages.CoverageLevel>;
   coverageOf(params: { paths: readonly string[] }): Promise<readonly (messages.FileCoverage | null)[]>;
   pause(params: { paused: boolean }): void;
   settings(params: Partial<messages.EngineSettings>): void;

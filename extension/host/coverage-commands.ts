@@ -9,7 +9,7 @@ import { files as filesText } from '../texts';
 import { choose, type Choice } from './coverage-choice';
 import { whySentence } from './coverage-words';
 import type { CoverageNode } from './coverage-tree';
-import { fileOf, fileUriOf, locate, pathOf, type Location } from './locate';
+import { fileOf, fileUriOf, locate, pathOf, roots, type Location } from './locate';
 import type { Session } from './session';
 
 /** Files and folders that a command was called for: what is selected, where several are. */
@@ -26,9 +26,14 @@ function isNode(item: unknown): item is CoverageNode {
 }
 
 function uriOfNode(node: CoverageNode): vscode.Uri[] {
-  const location = node.kind === 'file' ? node.file : node.kind === 'folder' ? { root: node.files[0]!.root, path: node.prefix.replace(/\/$/, '') } : null;
+  const location = node.kind === 'file' ? node.file : node.kind === 'folder' ? locationOf(node.place) : null;
   const uri = location === null ? null : fileOf(location);
   return uri === null ? [] : [uri];
+}
+
+/** A window with a single folder has no row for it. */
+function locationOf({ root = roots()[0]?.path, folder }: messages.CoveragePlace): Location | null {
+  return root === undefined || folder === undefined ? null : { root, path: folder };
 }
 
 // ---- why --------------------------------------------------------------------------------------------------------------
@@ -61,8 +66,9 @@ export async function explainCoverage(session: Session, uri: vscode.Uri | undefi
 async function explainUnknown(session: Session, uri: vscode.Uri, { root, path: folder }: Location): Promise<void> {
   const type = await Promise.resolve(vscode.workspace.fs.stat(uri)).then((stat) => stat.type, () => vscode.FileType.Unknown);
   if ((type & vscode.FileType.Directory) === 0) return inform(`${folder} has not been seen yet, or is not there any more.`);
-  const below = (await session.request(messages.coverage, {})).filter((file) => file.root === root && file.path.startsWith(`${folder}/`));
-  const of = (...states: messages.FileState[]): number => below.filter(({ state }) => states.includes(state)).length;
+  const { nodes } = await session.request(messages.coverageLevel, { root, folder });
+  const of = (...states: messages.FileState[]): number =>
+    nodes.reduce((sum, node) => (node.kind === 'group' && node.place.state !== undefined && states.includes(node.place.state) ? sum + node.files : sum), 0);
   const parts = [
     [of('in', 'stale'), 'in memory'],
     [of('waiting', 'reading'), 'waiting'],

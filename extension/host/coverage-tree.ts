@@ -1,103 +1,50 @@
-// The coverage of all files as a tree: root (if there are several) → state → rule (of what is excluded) → folders → files, each
-// with its files and tokens added up. Pure; children are made when they are asked for, since a workspace may have 200,000 files.
+// The levels of the coverage tree (engine/coverage-tree.ts) in words: labels and descriptions of its rows, in the order in which they
+// are shown. Pure.
 
-import type { FileCoverage, FileState } from '../engine/messages';
+import type { CoverageLevel, CoverageNode as Row, CoveragePlace, FileCoverage, FileState } from '../engine/messages';
 import { files as filesText, shortCount } from '../texts';
 import { ruleLabels, stateLabels } from './coverage-words';
 
 export type CoverageNode =
-  | { readonly kind: 'group'; readonly label: string; readonly description: string; readonly state: FileState | null; readonly files: readonly FileCoverage[]; readonly level: 'root' | 'state' | 'rule' }
-  | { readonly kind: 'folder'; readonly label: string; readonly description: string; readonly prefix: string; readonly files: readonly FileCoverage[] }
-  | { readonly kind: 'file'; readonly label: string; readonly description: string; readonly file: FileCoverage };
+  | { readonly kind: 'group'; readonly label: string; readonly description: string; readonly place: CoveragePlace; readonly level: 'root' | 'state' | 'rule' }
+  | { readonly kind: 'folder'; readonly label: string; readonly description: string; readonly place: CoveragePlace }
+  | { readonly kind: 'file'; readonly label: string; readonly description: string; readonly file: FileCoverage }
+  /** What a level holds beside its rows. */
+  | { readonly kind: 'more'; readonly label: string; readonly description: string };
 
-export function coverageTree(files: readonly FileCoverage[], rootNames: ReadonlyMap<string, string>): CoverageNode[] {
-  if (rootNames.size <= 1) return byState(files);
-  return [...rootNames].map(([root, name]) => {
-    const own = files.filter((f) => f.root === root);
-    return { kind: 'group', level: 'root', label: name, description: summary(own), state: null, files: own };
-  });
+/** `place`: where the level stands; `rootNames`: of the window's folders, by root. */
+export function nodesOf({ nodes, more }: CoverageLevel, place: CoveragePlace, rootNames: ReadonlyMap<string, string>): CoverageNode[] {
+  const prefix = place.folder === undefined ? '' : `${place.folder}/`;
+  const shown = nodes.map((row) => nodeOf(row, place, prefix, rootNames));
+  if (nodes.some(({ kind }) => kind === 'group')) shown.sort((a, b) => rankOf(a, rootNames) - rankOf(b, rootNames));
+  return more === 0 ? shown : [...shown, { kind: 'more', label: `${filesText(more)} or folders more`, description: 'not shown' }];
 }
 
-export function childrenOf(node: CoverageNode): CoverageNode[] {
-  if (node.kind === 'file') return [];
-  if (node.kind === 'folder') return inFolder(node.files, node.prefix);
-  if (node.level === 'root') return byState(node.files);
-  if (node.level === 'state' && node.state === 'excluded') return byRule(node.files);
-  return inFolder(node.files, '');
+function nodeOf(row: Row, level: CoveragePlace, prefix: string, rootNames: ReadonlyMap<string, string>): CoverageNode {
+  if (row.kind === 'file') return { kind: 'file', label: row.file.path.slice(prefix.length), description: fileNote(row.file), file: row.file };
+  const { place } = row;
+  if (row.kind === 'folder') return { kind: 'folder', label: (place.folder ?? '').slice(prefix.length), description: summary(row), place };
+  if (place.rule !== undefined) return { kind: 'group', level: 'rule', label: ruleLabels[place.rule], description: filesText(row.files), place };
+  if (place.state !== undefined) return { kind: 'group', level: 'state', label: stateLabels[place.state], description: summary(row), place };
+  const root = place.root ?? level.root ?? '';
+  return { kind: 'group', level: 'root', label: rootNames.get(root) ?? root, description: summary(row), place };
 }
 
-function byState(files: readonly FileCoverage[]): CoverageNode[] {
-  const groups = groupBy(files, (f) => f.state);
-  return (Object.keys(stateLabels) as FileState[]).flatMap((state) => {
-    const own = groups.get(state);
-    return own === undefined ? [] : [{ kind: 'group', level: 'state', label: stateLabels[state], description: summary(own), state, files: own }];
-  });
+const stateOrder = Object.keys(stateLabels) as FileState[];
+
+/** Roots as the window has them, states in the order of what a user looks for; rules stay as they come. */
+function rankOf(node: CoverageNode, rootNames: ReadonlyMap<string, string>): number {
+  if (node.kind !== 'group') return 0;
+  if (node.level === 'root') return [...rootNames.keys()].indexOf(node.place.root ?? '');
+  return node.level === 'state' && node.place.state !== undefined ? stateOrder.indexOf(node.place.state) : 0;
 }
 
-function byRule(files: readonly FileCoverage[]): CoverageNode[] {
-  const groups = groupBy(files, (f) => f.rule);
-  return [...groups].map(([rule, own]) => ({
-    kind: 'group',
-    level: 'rule',
-    label: rule === undefined ? 'Without a rule' : ruleLabels[rule],
-    description: filesText(own.length),
-    state: 'excluded',
-    files: own,
-  }));
-}
-
-/** Folders first. A folder that holds nothing but one folder is shown with it, as the explorer does. */
-function inFolder(files: readonly FileCoverage[], prefix: string): CoverageNode[] {
-  const folders = new Map<string, FileCoverage[]>();
-  const here: CoverageNode[] = [];
-  for (const file of files) {
-    const rest = file.path.slice(prefix.length);
-    const slash = rest.indexOf('/');
-    if (slash === -1 || slash === rest.length - 1) here.push({ kind: 'file', label: rest, description: fileNote(file), file });
-    else {
-      const name = rest.slice(0, slash + 1);
-      const list = folders.get(name);
-      if (list === undefined) folders.set(name, [file]);
-      else list.push(file);
-    }
-  }
-  const nodes = [...folders].map(([name, own]): CoverageNode => {
-    const whole = commonFolder(own, prefix + name);
-    return { kind: 'folder', label: whole.slice(prefix.length, -1), description: summary(own), prefix: whole, files: own };
-  });
-  const byLabel = (a: CoverageNode, b: CoverageNode): number => (a.label < b.label ? -1 : 1);
-  return [...nodes.sort(byLabel), ...here.sort(byLabel)];
-}
-
-function commonFolder(files: readonly FileCoverage[], folder: string): string {
-  let common = folder;
-  for (;;) {
-    const rest = files[0]!.path.slice(common.length);
-    const slash = rest.indexOf('/');
-    if (slash === -1 || slash === rest.length - 1) return common;
-    const deeper = common + rest.slice(0, slash + 1);
-    if (!files.every((f) => f.path.startsWith(deeper))) return common;
-    common = deeper;
-  }
-}
-
-function summary(files: readonly FileCoverage[]): string {
-  const tokens = files.reduce((sum, f) => sum + f.tokens, 0);
-  return tokens === 0 ? filesText(files.length) : `${filesText(files.length)}, ${shortCount(tokens)} tokens`;
+function summary({ files, tokens }: { readonly files: number; readonly tokens: number }): string {
+  return tokens === 0 ? filesText(files) : `${filesText(files)}, ${shortCount(tokens)} tokens`;
 }
 
 function fileNote({ state, rule, detail, tokens }: FileCoverage): string {
   if (state === 'excluded') return detail ?? rule ?? '';
   if (state === 'unreadable') return detail ?? '';
   return `${shortCount(tokens)} tokens`;
-}
-
-function groupBy<T, K>(items: readonly T[], keyOf: (item: T) => K): Map<K, T[]> {
-  const groups = new Map<K, T[]>();
-  for (const item of items) {
-    const group = groups.get(keyOf(item));
-    if (group === undefined) groups.set(keyOf(item), [item]);
-    else group.push(item);
-  }
-  return groups;
 }

@@ -1,11 +1,11 @@
-// The coverage view: every file of the window's folders and what became of it. Asked of the engine when the view is first seen,
-// then kept up to date by its notifications.
+// The coverage view: every file of the window's folders and what became of it. Asked of the engine a level at a time, as the tree is
+// opened, and again when it says that something is different: nothing is kept here, since a workspace may have 200,000 files.
 
 import * as vscode from 'vscode';
 import * as messages from '../engine/messages';
 import { toEngineError } from '../engine/errors';
 import type { Log } from '../log';
-import { childrenOf, coverageTree, type CoverageNode } from './coverage-tree';
+import { nodesOf, type CoverageNode } from './coverage-tree';
 import { explain } from './coverage-words';
 import { fileOf, roots } from './locate';
 import type { Session } from './session';
@@ -13,14 +13,16 @@ import type { Session } from './session';
 export const coverageViewId = 'sala.coverage';
 /** Reading changes a file's state several times a second; a tree that redraws as often cannot be used. */
 const refresh_ms = 700;
+/** Nor is the engine to be busy with it: a level of a large workspace takes a while. */
+const restOverWork = 10;
 
 export class CoverageView implements vscode.TreeDataProvider<CoverageNode>, vscode.Disposable {
   readonly #changed = new vscode.EventEmitter<void>();
   readonly onDidChangeTreeData = this.#changed.event;
   readonly #view: vscode.TreeView<CoverageNode>;
   readonly #subscriptions: vscode.Disposable[];
-  #files: Map<string, messages.FileCoverage> | undefined;
-  #loading: Promise<void> | undefined;
+  /** How long the slowest level took since the last redraw. */
+  #level_ms = 0;
   #timer: NodeJS.Timeout | undefined;
   #engineReady = false;
 
@@ -29,20 +31,15 @@ export class CoverageView implements vscode.TreeDataProvider<CoverageNode>, vsco
     private readonly log: Log,
   ) {
     this.#view = vscode.window.createTreeView(coverageViewId, { treeDataProvider: this, showCollapseAll: true });
-    session.on(messages.coverageChanged, ({ files, gone, everything }) => {
-      if (everything) return this.reload();
-      for (const { root, path } of gone) this.#files?.delete(`${root}/${path}`);
-      for (const file of files) this.#files?.set(`${file.root}/${file.path}`, file);
-      this.#refreshSoon();
-    });
+    session.on(messages.coverageChanged, () => this.#refreshSoon());
     this.#subscriptions = [
       this.#view,
       this.#changed,
       this.#view.onDidChangeVisibility(({ visible }) => visible && this.#refreshSoon()),
-      vscode.workspace.onDidChangeWorkspaceFolders(() => this.reload()),
+      vscode.workspace.onDidChangeWorkspaceFolders(() => this.#refreshSoon()),
       session.onDidChange(() => {
         const ready = session.engine.state === 'ready';
-        if (ready !== this.#engineReady) this.reload();
+        if (ready !== this.#engineReady) this.#refreshSoon();
         this.#engineReady = ready;
         this.#describe();
       }),
@@ -51,18 +48,18 @@ export class CoverageView implements vscode.TreeDataProvider<CoverageNode>, vsco
   }
 
   getTreeItem(node: CoverageNode): vscode.TreeItem {
-    const collapsible = node.kind === 'file' ? vscode.TreeItemCollapsibleState.None : vscode.TreeItemCollapsibleState.Collapsed;
+    const collapsible = node.kind === 'file' || node.kind === 'more' ? vscode.TreeItemCollapsibleState.None : vscode.TreeItemCollapsibleState.Collapsed;
     const item = new vscode.TreeItem(node.label, collapsible);
     item.description = node.description;
     item.tooltip = node.kind === 'file' ? explain(node.file) : `${node.label}: ${node.description}`;
     item.contextValue = node.kind;
     item.accessibilityInformation = { label: `${node.label}, ${node.description}` };
     if (node.kind === 'group') {
-      item.id = `${node.level}:${node.files[0]?.root ?? ''}:${node.state ?? ''}:${node.label}`;
-      item.iconPath = node.level === 'root' ? vscode.ThemeIcon.Folder : stateIcon(node.state);
+      item.id = `${node.level}:${node.place.root ?? ''}:${node.place.state ?? ''}:${node.label}`;
+      item.iconPath = node.level === 'root' ? vscode.ThemeIcon.Folder : stateIcon(node.place.state);
     } else if (node.kind === 'folder') {
       item.iconPath = vscode.ThemeIcon.Folder;
-    } else {
+    } else if (node.kind === 'file') {
       item.iconPath = vscode.ThemeIcon.File;
       const file = fileOf(node.file);
       if (file !== null) {
@@ -74,16 +71,21 @@ export class CoverageView implements vscode.TreeDataProvider<CoverageNode>, vsco
   }
 
   async getChildren(node?: CoverageNode): Promise<CoverageNode[]> {
-    if (node !== undefined) return childrenOf(node);
-    if (this.session.engine.state !== 'ready') return [];
-    await this.#load();
-    return coverageTree([...(this.#files?.values() ?? [])], new Map(roots().map((root) => [root.path, root.name])));
+    if (this.session.engine.state !== 'ready' || node?.kind === 'file' || node?.kind === 'more') return [];
+    const place = node?.place ?? {};
+    const began = performance.now();
+    try {
+      const level = await this.session.request(messages.coverageLevel, place);
+      this.#level_ms = Math.max(this.#level_ms, performance.now() - began);
+      return nodesOf(level, place, new Map(roots().map((root) => [root.path, root.name])));
+    } catch (error) {
+      this.log.warn(`coverage: ${toEngineError(error).message}`);
+      return [];
+    }
   }
 
-  reload(): void {
-    this.#files = undefined;
-    this.#loading = undefined;
-    this.#refreshSoon();
+  refresh(): void {
+    this.#changed.fire();
   }
 
   dispose(): void {
@@ -91,25 +93,13 @@ export class CoverageView implements vscode.TreeDataProvider<CoverageNode>, vsco
     for (const subscription of this.#subscriptions) subscription.dispose();
   }
 
-  #load(): Promise<void> {
-    this.#loading ??= this.session.request(messages.coverage, {}).then(
-      (files) => {
-        this.#files = new Map(files.map((file) => [`${file.root}/${file.path}`, file]));
-      },
-      (error: unknown) => {
-        this.log.warn(`coverage: ${toEngineError(error).message}`);
-        this.#loading = undefined;
-      },
-    );
-    return this.#loading;
-  }
-
   #refreshSoon(): void {
     if (!this.#view.visible) return;
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
+      this.#level_ms = 0;
       this.#changed.fire();
-    }, refresh_ms);
+    }, Math.max(refresh_ms, restOverWork * this.#level_ms));
   }
 
   #describe(): void {
@@ -127,7 +117,7 @@ export class CoverageView implements vscode.TreeDataProvider<CoverageNode>, vsco
   }
 }
 
-function stateIcon(state: messages.FileState | null): vscode.ThemeIcon {
+function stateIcon(state: messages.FileState | undefined): vscode.ThemeIcon {
   switch (state) {
     case 'in':
       return new vscode.ThemeIcon('pass');

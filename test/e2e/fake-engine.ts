@@ -5,6 +5,7 @@
 import { appendFileSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { CoverageLevelSum } from '../../extension/engine/coverage-tree';
 import { EngineError, isErrorCode } from '../../extension/engine/errors';
 import { runEngine } from '../../extension/engine/lifecycle';
 import * as messages from '../../extension/engine/messages';
@@ -145,6 +146,13 @@ class FakeSession implements ClientSession {
 
   async coverage({ path: one }: { path?: string }): Promise<readonly messages.FileCoverage[]> {
     return [...this.files.values()].filter((f) => one === undefined || f.path === one);
+  }
+
+  async coverageLevel(place: messages.CoveragePlace): Promise<messages.CoverageLevel> {
+    const files = [...this.files.values()];
+    const sum = new CoverageLevelSum(place, new Set(files.map(({ root }) => root)).size);
+    for (const file of files) sum.add(file);
+    return sum.level();
   }
 
   async coverageOf({ paths }: { paths: readonly string[] }): Promise<readonly (messages.FileCoverage | null)[]> {

@@ -3,38 +3,59 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { admissionOrder, admit, readingOrder, type Candidate } from '../../extension/engine/workspace/admission';
+import { admissionOrder, AdmissionList, admit, readingOrder, type Candidate } from '../../extension/engine/workspace/admission';
 
-const file = (path: string, fileClass: Candidate['class'], tokens: number, root = '/w'): Candidate & { root: string } => ({ root, path, class: fileClass, tokens });
+interface Sized extends Candidate {
+  readonly tokens: number;
+}
+
+const file = (path: string, fileClass: Candidate['class'], tokens: number): Sized => ({ path, class: fileClass, tokens });
+const sorted = (files: readonly Sized[]): Sized[] => [...files].sort(admissionOrder);
+const admitted = (files: readonly Sized[], budget: number): Sized[] => sorted(files).slice(0, admit(sorted(files), ({ tokens }) => tokens, budget));
 const paths = (files: readonly Candidate[]): string[] => files.map(({ path }) => path);
 
 test('code, documents, data, each by path, until the budget is full', () => {
   const files = [file('z.csv', 'data', 1), file('b.ts', 'code', 40), file('a.md', 'doc', 30), file('a.ts', 'code', 20), file('0.json', 'doc', 5)];
-  assert.deepEqual(paths(admit(files, 1000).admitted), ['a.ts', 'b.ts', '0.json', 'a.md', 'z.csv']);
-  const tight = admit(files, 90);
-  assert.deepEqual([paths(tight.admitted), paths(tight.over), tight.tokens], [['a.ts', 'b.ts', '0.json'], ['a.md', 'z.csv'], 65]);
-  assert.deepEqual(paths(admit(files, 95).admitted), ['a.ts', 'b.ts', '0.json', 'a.md'], 'exactly full');
-  assert.deepEqual(paths(admit(files, 19).admitted), []);
+  assert.deepEqual(paths(admitted(files, 1000)), ['a.ts', 'b.ts', '0.json', 'a.md', 'z.csv']);
+  assert.deepEqual(paths(admitted(files, 90)), ['a.ts', 'b.ts', '0.json']);
+  assert.deepEqual(paths(admitted(files, 95)), ['a.ts', 'b.ts', '0.json', 'a.md'], 'exactly full');
+  assert.deepEqual(paths(admitted(files, 19)), []);
 });
 
 const candidate = fc.record({
-  root: fc.constantFrom('/a', '/b'),
   path: fc.stringMatching(/^[a-c]{1,2}(\/[a-c])?\.x$/),
   class: fc.constantFrom<Candidate['class']>('code', 'doc', 'data'),
   tokens: fc.nat(50),
 });
-const candidates = fc.uniqueArray(candidate, { selector: ({ root, path }) => root + path, maxLength: 25 });
+const candidates = fc.uniqueArray(candidate, { selector: ({ path }) => path, maxLength: 25 });
 
-test('order of discovery does not matter, a larger budget only adds, every file is on one side', () => {
+test('what fits is a beginning of the order, and a larger budget only adds', () => {
   fc.assert(
-    fc.property(candidates, fc.nat(600), fc.nat(200), fc.integer(), (files, budget, more, seed) => {
-      const shuffled = [...files].sort((a, b) => Math.sin(seed + a.path.length * 7 + a.tokens) - Math.sin(seed + b.path.length * 7 + b.tokens));
-      const admission = admit(files, budget);
-      assert.deepEqual(admit(shuffled, budget), admission);
-      assert.ok(admission.tokens <= budget);
-      assert.deepEqual([...admission.admitted, ...admission.over], [...files].sort(admissionOrder));
-      const larger = admit(files, budget + more).admitted;
-      assert.deepEqual(larger.slice(0, admission.admitted.length), admission.admitted);
+    fc.property(candidates, fc.nat(600), fc.nat(200), (files, budget, more) => {
+      const some = admitted(files, budget);
+      assert.ok(some.reduce((sum, { tokens }) => sum + tokens, 0) <= budget);
+      assert.deepEqual(some, sorted(files).slice(0, some.length));
+      assert.deepEqual(admitted(files, budget + more).slice(0, some.length), some);
+    }),
+  );
+});
+
+test('the order of admission does not depend on which files came and went', () => {
+  fc.assert(
+    fc.property(candidates, fc.array(fc.tuple(fc.nat(24), fc.boolean())), (files, steps) => {
+      const list = new AdmissionList<Sized>();
+      const there = new Set<Sized>();
+      for (const [i, isAsked] of steps) {
+        const file = files[i];
+        if (!file) continue;
+        if (there.delete(file)) list.delete(file);
+        else {
+          there.add(file);
+          list.add(file);
+        }
+        if (isAsked) assert.deepEqual(list.files, sorted([...there]));
+      }
+      assert.deepEqual(list.files, sorted([...there]));
     }),
   );
 });

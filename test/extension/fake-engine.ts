@@ -88,6 +88,10 @@ class FakeSession implements ClientSession {
     return path === undefined ? files : files.filter((file) => file.path === path);
   }
 
+  async coverageLevel(): Promise<messages.CoverageLevel> {
+    return { nodes: [], more: 0 };
+  }
+
   async coverageOf({ paths }: { paths: readonly string[] }): Promise<readonly (messages.FileCoverage | null)[]> {
     return paths.map(() => null);
   }

@@ -14,7 +14,8 @@ import { chatPage } from '../../extension/host/chat-page';
 import { offReason, type PolicyDocument } from '../../extension/host/completion-policy';
 import { Conversation } from '../../extension/host/conversation';
 import { choose, globOf, type Globs } from '../../extension/host/coverage-choice';
-import { childrenOf, coverageTree, type CoverageNode } from '../../extension/host/coverage-tree';
+import { CoverageLevelSum, mostNodes } from '../../extension/engine/coverage-tree';
+import { nodesOf, type CoverageNode } from '../../extension/host/coverage-tree';
 import { badgeOf, explain, whySentence } from '../../extension/host/coverage-words';
 import { failureOf } from '../../extension/host/error-texts';
 import { fitBlock } from '../../extension/host/indent';
@@ -216,8 +217,17 @@ function covered(filePath: string, more: Partial<FileCoverage> = {}): FileCovera
   return { root: '/a', path: filePath, state: 'in', tokens: 10, bytes: 30, ...more };
 }
 
-function draw(nodes: readonly CoverageNode[], indent = ''): string[] {
-  return nodes.flatMap((node) => [`${indent}${node.label}|${node.description}`, ...draw(childrenOf(node), `${indent}  `)]);
+/** The rows below a place, as the view asks for them. */
+function below(files: readonly FileCoverage[], node?: CoverageNode, rootNames = new Map([['/a', 'a']])): CoverageNode[] {
+  if (node?.kind === 'file' || node?.kind === 'more') return [];
+  const place = node?.place ?? {};
+  const sum = new CoverageLevelSum(place, rootNames.size);
+  for (const file of files) sum.add(file);
+  return nodesOf(sum.level(), place, rootNames);
+}
+
+function draw(files: readonly FileCoverage[], nodes = below(files), indent = ''): string[] {
+  return nodes.flatMap((node) => [`${indent}${node.label}|${node.description}`, ...draw(files, below(files, node), `${indent}  `)]);
 }
 
 test('files stand under state, rule and folder, folders with one folder joined', () => {
@@ -225,24 +235,33 @@ test('files stand under state, rule and folder, folders with one folder joined',
     covered('src/net/a.c'), covered('src/net/b.c'), covered('README.md', { state: 'waiting' }),
     covered('yarn.lock', { state: 'excluded', rule: 'lock_file', tokens: 0 }), covered('x/tmp/', { state: 'excluded', rule: 'ignored', detail: '.gitignore:3', tokens: 0 }),
   ];
-  assert.deepEqual(draw(coverageTree(files, new Map([['/a', 'a']]))), [
+  assert.deepEqual(draw(files), [
     'In memory|2 files, 20 tokens', '  src/net|2 files, 20 tokens', '    a.c|10 tokens', '    b.c|10 tokens',
     'Waiting|1 file, 10 tokens', '  README.md|10 tokens',
     'Excluded|2 files', '  Lock files|1 file', '    yarn.lock|lock_file', '  By an ignore file|1 file', '    x|1 file', '      tmp/|.gitignore:3',
   ]);
 });
-test('several roots stand under their names', () => {
-  const tree = coverageTree([covered('u.ts'), covered('u.ts', { root: '/b' })], new Map([['/a', 'first'], ['/b', 'second']]));
-  assert.deepEqual(tree.map((node) => node.label), ['first', 'second']);
+test('several roots stand under their names, in the order of the window', () => {
+  const files = [covered('u.ts'), covered('u.ts', { root: '/b' })];
+  const names = new Map([['/b', 'second'], ['/a', 'first']]);
+  const tree = below(files, undefined, names);
+  assert.deepEqual(tree.map(({ label, description }) => [label, description]), [['second', '1 file, 10 tokens'], ['first', '1 file, 10 tokens']]);
+  const [state] = below(files, tree[0], names);
+  assert.deepEqual(below(files, state, names).map((node) => node.kind === 'file' && node.file.root), ['/b']);
+});
+test('a level has a bounded number of rows, and says how many are missing', () => {
+  const files = Array.from({ length: mostNodes + 7 }, (_, i) => covered(`f${i}`));
+  const rows = below(files, below(files)[0]);
+  assert.deepEqual([rows.length, rows.at(-1)?.label], [mostNodes + 1, '7 files or folders more']);
 });
 test('every file is in the tree once, whatever its path', () => {
   const segment = fc.string({ minLength: 1, maxLength: 3 }).filter((s) => !s.includes('/'));
   const paths = fc.uniqueArray(fc.array(segment, { minLength: 1, maxLength: 4 }).map((parts) => parts.join('/')), { maxLength: 20 });
   fc.assert(
     fc.property(paths, fc.constantFrom(...fileStates), fc.constantFrom(...exclusionRules), (list, state, rule) => {
-      const leaves = (nodes: readonly CoverageNode[]): string[] => nodes.flatMap((n) => (n.kind === 'file' ? [n.file.path] : leaves(childrenOf(n))));
       const files = list.map((p) => covered(p, { state, ...(state === 'excluded' ? { rule } : {}) }));
-      assert.deepEqual(leaves(coverageTree(files, new Map())).sort(), [...list].sort());
+      const leaves = (nodes: readonly CoverageNode[]): string[] => nodes.flatMap((n) => (n.kind === 'file' ? [n.file.path] : leaves(below(files, n))));
+      assert.deepEqual(leaves(below(files)).sort(), [...list].sort());
       for (const f of files) assert.ok(explain(f).includes(f.path));
     }),
   );

@@ -13,7 +13,7 @@ import { VolatileFiles, watchRoot, type RootWatch, type WatchOptions } from '../
 /** A client as the engine is one: it looks where it is told to, and knows the files. */
 class Client {
   readonly files = new Map<string, number>();
-  folders: readonly string[] = [];
+  folders: ReadonlySet<string> = new Set();
   readonly changes: (readonly string[])[] = [];
   readonly polling: (string | undefined)[] = [];
   readonly rootStates: string[] = [];
@@ -43,7 +43,7 @@ class Client {
     const found = await walk({ root: this.root });
     this.files.clear();
     for (const { path, mtimeMs } of found.files) this.files.set(path, mtimeMs);
-    this.folders = found.folders;
+    this.folders = new Set(found.folders);
   }
 
   private async changed(paths: readonly string[]): Promise<void> {
@@ -56,7 +56,7 @@ class Client {
     const looked = (path: string): boolean => found.looked.some((top) => path === top || path.startsWith(`${top}/`));
     for (const path of this.files.keys()) if (looked(path)) this.files.delete(path);
     for (const { path, mtimeMs } of found.files) this.files.set(path, mtimeMs);
-    this.folders = [...this.folders.filter((folder) => !looked(folder)), ...found.folders];
+    this.folders = new Set([...[...this.folders].filter((folder) => !looked(folder)), ...found.folders]);
   }
 
   /** Waits until what is known is what is there. */
@@ -165,7 +165,7 @@ test('changes during a look come in the next one, and looks do not overlap', asy
   const seen: (readonly string[])[] = [];
   const watch = await watchRoot({
     root: client.root,
-    folders: () => [''],
+    folders: () => new Set(['']),
     debounceMs: 20,
     onChange: async (paths) => {
       assert.equal(++running, 1);

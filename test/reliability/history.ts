@@ -11,7 +11,7 @@ import type { FileCoverage } from '../../extension/engine/messages';
 import type { ClientSession } from '../../extension/engine/session';
 import { EditedWorkspace } from './edited-workspace';
 import { Random } from './random';
-import { loadTinyCore, never, rootOf } from './tiny-core';
+import { loadTinyCore, never, numbersAreTrue, rootOf } from './tiny-core';
 
 const mostEditsBetween = 400;
 
@@ -151,6 +151,7 @@ async function memoryOf({ core, session }: Follower): Promise<Memory> {
     await session.coverage({});
     await session.ingest(never);
   }
+  numbersAreTrue(session);
   const root = rootOf(session);
   const states = new Map(root.files().map((file: FileCoverage) => [file.path, `${file.state} ${file.rule ?? ''} ${file.tokens}`]));
   const files: Record<string, string[]> = {};

@@ -5,43 +5,74 @@
 import { comparePaths } from './walk';
 import type { FileClass } from './classify';
 
+/** What decides a file's place. */
 export interface Candidate {
-  /** Absent where all are of one root. */
-  readonly root?: string;
   readonly path: string;
   readonly class: FileClass;
-  /** Counted, or estimated from bytes while the file is not tokenized. */
-  readonly tokens: number;
-}
-
-export interface Admission<T extends Candidate> {
-  /** In the order of admission. */
-  readonly admitted: readonly T[];
-  readonly over: readonly T[];
-  readonly tokens: number;
 }
 
 const classOrder: Record<FileClass, number> = { code: 0, doc: 1, data: 2 };
 
-/** Code, then documents and configuration, then data; by path, and by root where paths are the same. */
+/** Code, then documents and configuration, then data; by path. */
 export function admissionOrder(a: Candidate, b: Candidate): number {
-  return classOrder[a.class] - classOrder[b.class] || comparePaths(a.path, b.path) || comparePaths(a.root ?? '', b.root ?? '');
+  return classOrder[a.class] - classOrder[b.class] || comparePaths(a.path, b.path);
+}
+
+/** Files in the order of admission while some come and some go: those that stay are not sorted again. */
+export class AdmissionList<T extends Candidate> {
+  private sorted: T[] = [];
+  private readonly added = new Set<T>();
+  private readonly removed = new Set<T>();
+
+  add(file: T): void {
+    this.added.add(file);
+  }
+
+  delete(file: T): void {
+    if (!this.added.delete(file)) this.removed.add(file);
+  }
+
+  clear(): void {
+    this.sorted = [];
+    this.added.clear();
+    this.removed.clear();
+  }
+
+  get files(): readonly T[] {
+    if (this.added.size > 0 || this.removed.size > 0) {
+      const left = this.removed.size === 0 ? this.sorted : this.sorted.filter((file) => !this.removed.has(file));
+      this.sorted = merged(left, [...this.added].sort(admissionOrder));
+      this.added.clear();
+      this.removed.clear();
+    }
+    return this.sorted;
+  }
+}
+
+function merged<T extends Candidate>(a: readonly T[], b: readonly T[]): T[] {
+  const both: T[] = [];
+  let i = 0;
+  for (const file of b) {
+    for (let next = a[i]; next !== undefined && admissionOrder(next, file) <= 0; next = a[++i]) both.push(next);
+    both.push(file);
+  }
+  for (; i < a.length; i++) both.push(a[i] as T);
+  return both;
 }
 
 /**
- * The longest beginning of the order that fits. Nothing behind the first file that does not fit enters, however small:
- * otherwise an edit of one file could swap others far away, and "the budget ends here" would explain nothing.
+ * How many of `order` fit: its longest beginning within the budget. Nothing behind the first file that does not fit enters, however
+ * small: otherwise an edit of one file could swap others far away, and "the budget ends here" would explain nothing.
  */
-export function admit<T extends Candidate>(candidates: Iterable<T>, budgetTokens: number): Admission<T> {
-  const order = [...candidates].sort(admissionOrder);
+export function admit<T>(order: readonly T[], tokensOf: (file: T) => number, budgetTokens: number): number {
   let tokens = 0;
   let n = 0;
-  for (const candidate of order) {
-    if (tokens + candidate.tokens > budgetTokens) break;
-    tokens += candidate.tokens;
+  for (const file of order) {
+    tokens += tokensOf(file);
+    if (tokens > budgetTokens) break;
     n++;
   }
-  return { admitted: order.slice(0, n), over: order.slice(n), tokens };
+  return n;
 }
 
 /** What is read when: changed files, then open and recent ones as given (newest first), then the rest as admitted. Others are passed over. */

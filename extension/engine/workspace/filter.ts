@@ -242,6 +242,8 @@ export interface Decision {
 
 /** A folder that is walked: its entries and the rules that hold in it. */
 export class Folder {
+  private byName: ReadonlyMap<string, Dirent> | undefined;
+
   constructor(
     private readonly filter: WorkspaceFilter,
     /** Within the root, '' for the root itself. */
@@ -258,6 +260,11 @@ export class Folder {
 
   pathOf(name: string): string {
     return this.path === '' ? name : `${this.path}/${name}`;
+  }
+
+  entryOf(name: string): Dirent | undefined {
+    this.byName ??= new Map(this.entries.map((entry) => [entry.name, entry]));
+    return this.byName.get(name);
   }
 
   decide(name: string, isFolder: boolean): Decision {

@@ -92,7 +92,7 @@ export async function look(options: WalkOptions, paths: readonly string[]): Prom
         barred.add(parent.path);
         continue;
       }
-      const entry = parent.entries.find(({ name }) => name === path.slice(slash + 1));
+      const entry = parent.entryOf(path.slice(slash + 1));
       if (!entry) gone.push(path);
       else work.push(...(await walker.entry(parent, entry, tree)));
     } catch (error) {

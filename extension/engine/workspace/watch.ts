@@ -14,8 +14,11 @@ import { isWithin } from './filter';
 export interface WatchOptions {
   /** Absolute path, links resolved (`Walk.root`). */
   readonly root: string;
-  /** The folders to watch (`Walk.folders`); asked for at the start and after each change that was looked at. */
-  readonly folders: () => readonly string[];
+  /**
+   * The folders to watch (`Walk.folders`); asked for at the start and after each change that was looked at. The same set means that
+   * none came or went.
+   */
+  readonly folders: () => ReadonlySet<string>;
   /**
    * Paths within the root, with '/': files or folders that were added, changed or removed. None: look at everything again.
    * The next call waits until this one has settled; it handles its own errors.
@@ -80,8 +83,10 @@ class RootWatcher implements RootWatch {
   private readonly pollMs: number;
   private readonly heartbeatMs: number;
 
-  private folders = new Set<string>();
+  private folders: ReadonlySet<string> = new Set();
   private readonly watchers = new Map<string, FSWatcher>();
+  /** Some folders have no watch and are not polled either: they were gone, or cannot be read. They are tried again at each change. */
+  private incomplete = false;
   /** Folders without a watch, with what was last seen in them. */
   private readonly polled = new Map<string, Snapshot | undefined>();
   private pollReason: string | undefined;
@@ -138,10 +143,10 @@ class RootWatcher implements RootWatch {
 
   // ---- watches ---------------------------------------------------------------------------------------------------------------
 
-  private async applyFolders(folders: readonly string[]): Promise<void> {
-    if (this.closed) return;
+  private async applyFolders(folders: ReadonlySet<string>): Promise<void> {
+    if (this.closed || (folders === this.folders && !this.incomplete)) return;
     const before = this.folders;
-    this.folders = new Set(folders);
+    this.folders = folders;
     this.dropWatches((folder) => !this.folders.has(folder) && !(this.recursive && folder === ''));
     await this.addWatches(folders);
     // The first folders are covered by the look at everything that `start` asks for.
@@ -162,12 +167,14 @@ class RootWatcher implements RootWatch {
     const list = this.recursive ? [''] : folders;
     let reason = this.network === undefined ? undefined : `it is on ${this.network}, which sends no events`;
     let lastTurn = performance.now();
+    this.incomplete = false;
     for (const folder of list) {
       if (this.closed) return;
       if (this.watchers.has(folder) || !this.folders.has(folder)) continue;
       reason ??= this.addWatch(folder);
       // One refusal speaks for all that would follow.
       if (reason !== undefined && !this.watchers.has(folder)) this.putPolled(folder);
+      if (reason === undefined && !this.watchers.has(folder)) this.incomplete = true;
       if (performance.now() - lastTurn > 8) {
         await turn();
         lastTurn = performance.now();
@@ -186,6 +193,7 @@ class RootWatcher implements RootWatch {
       watcher.on('error', () => {
         watcher.close();
         this.watchers.delete(folder);
+        this.incomplete = true;
         this.report(folder);
       });
       this.watchers.set(folder, watcher);

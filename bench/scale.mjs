@@ -1,0 +1,5 @@
+// What the bookkeeping of large workspaces costs; see bench/scale/main.ts.
+
+import { runBundled } from '../extension/build/run-bundled.mjs';
+
+await runBundled('bench/scale/main.ts', 'bench');

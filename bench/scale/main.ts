@@ -1,0 +1,322 @@
+// What large workspaces cost beside the model: changes that touch thousands of files, an edit among a million tokens, a workspace at
+// rest, starting again, and what a client is told. The model is the tiny one, so that little but the bookkeeping is left. Every figure
+// is of this machine at this moment.
+
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import type { Core } from '../../extension/engine/core';
+import type { OpenParams } from '../../extension/engine/messages';
+import type { RootIndex } from '../../extension/engine/root-index';
+import type { ClientSession } from '../../extension/engine/session';
+import { walk } from '../../extension/engine/workspace/walk';
+import { countCuts, loadTinyCore, never, replaceEncode, rootOf } from '../../test/reliability/tiny-core';
+import { fileName, git, writeBranches, writeData, writeFiles } from './workspaces';
+
+const usage = `node bench/scale.mjs [switch] [storm] [edit] [reopen] [idle] [walk] [--switched N] [--tokens N] [--files N] [--seconds N]
+
+  switch   a branch switch by git that touches --switched files known before (default: 500), among as many others; watched
+  storm    20,000 files come and go in an ignored folder; a formatter over --switched files; a folder of them renamed and back
+  edit     one function is saved, with --tokens in memory (default: 1000000) and, the second time, --files beyond the budget
+  reopen   the engine starts again on both of these
+  idle     --seconds (default: 30) of nothing with --files watched (default: 50000), by the engine and by an editor
+  walk     looking through --files; memory of the engine; what a client that shows coverage is sent
+
+  Without a name: all of them.
+`;
+const names = ['switch', 'storm', 'edit', 'reopen', 'idle', 'walk'];
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { switched: { type: 'string', default: '500' }, tokens: { type: 'string', default: '1000000' }, files: { type: 'string', default: '50000' }, seconds: { type: 'string', default: '30' }, help: { type: 'boolean' } },
+});
+const switched = Number(values.switched);
+const wantedTokens = Number(values.tokens);
+const many = Number(values.files);
+
+const temporary = mkdtempSync(path.join(os.tmpdir(), 'sala-scale-'));
+
+interface Opened {
+  readonly core: Core;
+  readonly session: ClientSession;
+  readonly root: RootIndex;
+  readonly dir: string;
+  /** Bytes of each message that the client was sent. */
+  readonly sent: number[];
+  /** How many files were cut since. */
+  readonly cuts: () => number;
+}
+
+async function open(dir: string, store: string, more: Partial<OpenParams> = {}): Promise<Opened> {
+  const core = await loadTinyCore(path.join(temporary, store, 'tiny'), [], { maxMemoryBytes: 8 * 2 ** 30, log: (line) => console.error(line) });
+  const cuts = countCuts(core);
+  const sent: number[] = [];
+  const session = core.createSession({ kind: 'cli', notify: (_, params) => void sent.push(JSON.stringify(params).length) });
+  await session.open({ roots: [{ path: dir, name: 'workspace' }], trusted: true, settings: { tokenBudget: 1e9 }, watch: 'client', ingest: true, ...more });
+  return { core, session, root: rootOf(session), dir, sent, cuts };
+}
+
+/** Time on the clock, processor time of the process, and the longest that nothing else had its turn, of some work. */
+async function measured(work: () => Promise<unknown>): Promise<{ wall_ms: number; cpu_ms: number; blocked_ms: number }> {
+  const delay = monitorEventLoopDelay({ resolution: 1 });
+  delay.enable();
+  const before = process.cpuUsage();
+  const began = performance.now();
+  await work();
+  const wall_ms = performance.now() - began;
+  const { user, system } = process.cpuUsage(before);
+  // The loop has to turn once more for the last delay to count.
+  await sleep(5);
+  delay.disable();
+  return { wall_ms, cpu_ms: (user + system) / 1000, blocked_ms: delay.max / 1e6 };
+}
+
+const told = ({ wall_ms, cpu_ms, blocked_ms }: Awaited<ReturnType<typeof measured>>): string =>
+  `${wall_ms.toFixed(0)} ms, ${cpu_ms.toFixed(0)} ms of processor time, nothing else ran for ${blocked_ms.toFixed(0)} ms at most`;
+
+/** Until so many changed files were noticed and all is in again. */
+async function caughtUp(opened: Opened, changes: number, work: () => Promise<unknown>): Promise<void> {
+  let seen = 0;
+  const looked = ({ changed, gone }: { changed: readonly unknown[]; gone: readonly unknown[] }): void => void (seen += changed.length + gone.length);
+  opened.root.on('looked', looked);
+  await work();
+  while (seen < changes || !opened.core.indexer.idle) await sleep(2);
+  opened.root.off('looked', looked);
+}
+
+async function run(command: string, args: readonly string[], cwd: string): Promise<void> {
+  const child = spawn(command, args, { cwd, stdio: 'ignore' });
+  await new Promise((resolve, reject) => child.on('error', reject).on('close', resolve));
+}
+
+// ---- many files at once -------------------------------------------------------------------------------------------------------
+
+async function branchSwitch(): Promise<void> {
+  const dir = path.join(temporary, 'branches');
+  writeBranches(dir, { files: switched, functions: 20 }, { files: switched, functions: 20 });
+  const opened = await open(dir, 'switch', { watch: 'engine' });
+  await opened.session.ingest(never);
+  await caughtUp(opened, switched, async () => git(dir, 'checkout', '-q', 'b'));
+  const lines: string[] = [];
+  for (const branch of ['a', 'b', 'a']) {
+    const cut = opened.cuts();
+    const { nEncoded } = opened.root;
+    let git_ms = 0;
+    const cost = await measured(() =>
+      caughtUp(opened, switched, async () => {
+        const began = performance.now();
+        await run('git', ['checkout', '-q', branch], dir);
+        git_ms = performance.now() - began;
+      }),
+    );
+    lines.push(`to ${branch}: ${told(cost)}; ${git_ms.toFixed(0)} ms of it git's; ${opened.root.nEncoded - nEncoded} tokens encoded, ${opened.cuts() - cut} files cut`);
+  }
+  await opened.core.close();
+  say(`branch switch by git, ${switched} files known before, of ${2 * switched} (wanted for 500: 2 s, 0 tokens, 0 files)`, lines);
+}
+
+async function storm(): Promise<void> {
+  const dir = path.join(temporary, 'storm');
+  writeFiles(dir, { files: switched, functions: 20 }, 'first');
+  writeFileSync(path.join(dir, '.gitignore'), 'node_modules/\n');
+  const lines: string[] = [];
+  for (const watch of ['engine', 'client'] as const) {
+    const opened = await open(dir, 'storm', { watch });
+    await opened.session.ingest(never);
+    await sleep(1500);
+    const paths = Array.from({ length: 20_000 }, (_, i) => path.join(dir, 'node_modules', `p${i >> 5}`, `f${i}.js`));
+    const cost = await measured(async () => {
+      if (watch === 'engine') {
+        const script = `const fs=require('fs');for(let i=0;i<20000;i++){const d='node_modules/p'+(i>>5);fs.mkdirSync(d,{recursive:true});fs.writeFileSync(d+'/f'+i+'.js','x')}fs.rmSync('node_modules',{recursive:true})`;
+        await run(process.execPath, ['-e', script], dir);
+        await sleep(1500);
+      } else {
+        // As an editor tells of them: some hundred at a time.
+        opened.session.filesChanged({ paths: [path.join(dir, 'node_modules')] });
+        for (let i = 0; i < paths.length; i += 500) {
+          opened.session.filesChanged({ paths: paths.slice(i, i + 500) });
+          await sleep(2);
+        }
+      }
+      await opened.session.coverageOf({ paths: [path.join(dir, fileName(0))] });
+    });
+    lines.push(`20,000 files in an ignored folder, ${watch === 'engine' ? 'watched by the engine' : 'told by an editor'}: ${told(cost)}`);
+    if (watch === 'engine') {
+      const formatted = await measured(() => caughtUp(opened, switched, async () => writeFiles(dir, { files: switched, functions: 20 }, 'formatted')));
+      lines.push(`a formatter over ${switched} files: ${told(formatted)}`);
+      for (const [from, to] of [['src', 'moved'], ['moved', 'src']] as const) {
+        const { nEncoded } = opened.root;
+        const cut = opened.cuts();
+        const moved = await measured(() => caughtUp(opened, 2 * switched, () => run('mv', [from, to], dir)));
+        lines.push(`${from} renamed to ${to}: ${told(moved)}; ${opened.root.nEncoded - nEncoded} tokens encoded, ${opened.cuts() - cut} files cut`);
+      }
+    }
+    await opened.core.close();
+  }
+  say(`storms in a workspace of ${switched} files`, lines);
+}
+
+// ---- one edit, and starting again -------------------------------------------------------------------------------------------------
+
+const functionsOfLarge = 60;
+const tokensOfFunction = 45;
+
+async function editAndReopen(): Promise<void> {
+  const dir = path.join(temporary, 'large');
+  const files = Math.ceil(wantedTokens / (functionsOfLarge * tokensOfFunction));
+  writeFiles(dir, { files, functions: functionsOfLarge }, 'first');
+  let opened = await open(dir, 'large');
+  const began = performance.now();
+  const { tokens } = await opened.session.ingest(never);
+  const { heapUsed, rss } = process.memoryUsage();
+  say(`${tokens} tokens in ${files} files, read in ${((performance.now() - began) / 1000).toFixed(0)} s`, [
+    `${mib(rss)} MiB resident, ${mib(heapUsed)} of it for JavaScript`,
+  ]);
+  await edits(opened, 'nothing else');
+  await opened.core.close();
+  opened = await reopen(dir, `${files} files`);
+  const settings = { tokenBudget: opened.root.count().tokens + 10_000 };
+  await opened.core.close();
+  writeData(dir, many);
+  opened = await reopen(dir, `with ${many} files more, over the budget`, { settings });
+  await opened.session.ingest(never);
+  await edits(opened, `${many} files over the budget beside them`);
+  await opened.core.close();
+  opened = await reopen(dir, 'the same once more', { settings });
+  await opened.core.close();
+}
+
+async function edits(opened: Opened, beside: string): Promise<void> {
+  const { native } = opened.core;
+  let encode_ms = 0;
+  const encode = native.encodeSegments.bind(native);
+  replaceEncode(native, (...args) => {
+    const began = performance.now();
+    const job = encode(...args);
+    void job.done.then(() => (encode_ms += performance.now() - began), () => {});
+    return job;
+  });
+  const over: number[] = [], cpu: number[] = [], blocked: number[] = [], encoded: number[] = [];
+  for (let i = 0; i < 20; i++) {
+    const file = path.join(opened.dir, fileName(i * 3));
+    const lines = readFileSync(file, 'utf8').split('\n');
+    lines.splice(Math.floor(lines.length / 2), 0, `// Changed in round ${i}.`);
+    writeFileSync(file, lines.join('\n'));
+    encode_ms = 0;
+    const before = opened.root.nEncoded;
+    const cost = await measured(() =>
+      caughtUp(opened, 1, async () => {
+        opened.session.filesChanged({ paths: [file] });
+      }),
+    );
+    over.push(cost.wall_ms - encode_ms);
+    cpu.push(cost.cpu_ms);
+    blocked.push(cost.blocked_ms);
+    encoded.push(opened.root.nEncoded - before);
+    await sleep(300);
+  }
+  replaceEncode(native, encode);
+  say(`one line is saved, ${opened.root.count().tokens} tokens in memory, ${beside} (wanted beside encoding: 50 ms)`, [
+    `${spread(over)} ms from the news to memory that has it, encoding taken off`,
+    `${spread(cpu)} ms of processor time, encoding included; ${spread(encoded)} tokens encoded`,
+    `nothing else ran for ${spread(blocked)} ms`,
+  ]);
+}
+
+async function reopen(dir: string, title: string, more: Partial<OpenParams> = {}): Promise<Opened> {
+  let opened!: Opened;
+  const cost = await measured(async () => {
+    opened = await open(dir, 'large', { ingest: false, ...more });
+  });
+  const { tokens } = opened.root.count();
+  const cut = opened.cuts();
+  const first = await measured(() => opened.session.ask({ id: 1, question: 'what does f3_7 return?', maxTokens: 1 }, never));
+  say(`started again: ${title}`, [
+    `the model and the workspace: ${told(cost)}; ${tokens} tokens in, ${cut} files cut`,
+    `then a question's first token: ${told(first)}`,
+  ]);
+  opened.core.indexer.setReading(opened, true);
+  return opened;
+}
+
+// ---- at rest ------------------------------------------------------------------------------------------------------------------
+
+async function idle(): Promise<void> {
+  const dir = path.join(temporary, 'many');
+  writeFiles(dir, { files: many, functions: 1 }, 'first');
+  for (const watch of ['engine', 'client'] as const) {
+    const opened = await open(dir, 'idle', { watch, settings: { tokenBudget: 20_000 } });
+    await opened.session.ingest(never);
+    await sleep(3000);
+    const seconds = Number(values.seconds);
+    const cost = await measured(() => sleep(1000 * seconds));
+    const watches = readFileSync('/proc/self/status', 'utf8').match(/^Threads:\s*(\d+)/m)?.[1];
+    say(`${many} files at rest, watched by ${watch === 'engine' ? 'the engine' : 'an editor'}, for ${seconds} s (wanted: under 1 %)`, [
+      `${(cost.cpu_ms / 10 / seconds).toFixed(2)} % of a core, ${opened.root.folders.size} folders watched, ${watches} threads, ${mib(process.memoryUsage.rss())} MiB resident`,
+    ]);
+    await opened.core.close();
+  }
+}
+
+// ---- looking through ----------------------------------------------------------------------------------------------------------------
+
+async function lookThrough(): Promise<void> {
+  const dir = path.join(temporary, 'walked');
+  writeFiles(dir, { files: many, functions: 1 }, 'first');
+  const lines: string[] = [];
+  for (const what of ['first', 'again']) {
+    let files = 0;
+    const cost = await measured(async () => (files = (await walk({ root: dir })).files.length));
+    lines.push(`${what}: ${files} files, ${told(cost)}`);
+  }
+  global.gc?.();
+  const before = process.memoryUsage();
+  const opened = await open(dir, 'walk', { ingest: false, settings: { tokenBudget: 20_000 } });
+  global.gc?.();
+  const after = process.memoryUsage();
+  lines.push(`memory of an engine that knows them: ${mib(after.heapUsed - before.heapUsed)} MiB for JavaScript, ${mib(after.rss - before.rss)} MiB resident, the model among it`);
+  const question = await measured(() => opened.session.ask({ id: 1, question: 'what does f3_0 return?', maxTokens: 1, wait: 0 }, never));
+  lines.push(`a question: ${told(question)}`);
+  await opened.core.close();
+  say(`a workspace of ${many} files`, lines);
+}
+
+// ---- words ----------------------------------------------------------------------------------------------------------------------------
+
+const mib = (bytes: number): string => (bytes / 2 ** 20).toFixed(0);
+
+function spread(all: readonly number[]): string {
+  const sorted = [...all].sort((a, b) => a - b);
+  const at = (share: number): string => (sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? NaN).toFixed(0);
+  return `p50 ${at(0.5)}, p95 ${at(0.95)}, at most ${at(1)}`;
+}
+
+function say(title: string, lines: readonly string[]): void {
+  console.log([`${title} (load ${os.loadavg()[0]!.toFixed(1)})`, ...lines.map((line) => `  ${line}`)].join('\n'));
+}
+
+async function main(): Promise<void> {
+  if (values.help || positionals.some((name) => !names.includes(name))) {
+    process.stderr.write(usage);
+    process.exitCode = values.help ? 0 : 2;
+    return;
+  }
+  const chosen = (name: string): boolean => positionals.length === 0 || positionals.includes(name);
+  try {
+    if (chosen('switch')) await branchSwitch();
+    if (chosen('storm')) await storm();
+    if (chosen('edit') || chosen('reopen')) await editAndReopen();
+    if (chosen('idle')) await idle();
+    if (chosen('walk')) await lookThrough();
+  } finally {
+    rmSync(temporary, { recursive: true, force: true });
+  }
+}
+
+void main().catch((error: unknown) => {
+  console.error(error);
+  process.exitCode = 1;
+});

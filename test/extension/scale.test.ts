@@ -1,0 +1,407 @@
+// What large workspaces and many changes at once cost, counted and never timed (bench/scale.mjs times it): nothing that was known is
+// cut or encoded again, an edit goes through no list of all files, and what nobody wants any more is not gone on with.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import test from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Core } from '../../extension/engine/core';
+import type { CoverageChange, OpenParams } from '../../extension/engine/messages';
+import type { FileRecord } from '../../extension/engine/root-index';
+import type { ClientSession } from '../../extension/engine/session';
+import { countCuts, loadTinyCore, never, numbersAreTrue, replaceEncode, rootOf } from '../reliability/tiny-core';
+
+class Bench {
+  readonly dir = mkdtempSync(path.join(os.tmpdir(), 'sala-scale-'));
+  readonly workspace = path.join(this.dir, 'workspace');
+  readonly log: string[] = [];
+  readonly changes: CoverageChange[] = [];
+  private readonly cores: Core[] = [];
+
+  constructor() {
+    mkdirSync(this.workspace);
+  }
+
+  at(...names: readonly string[]): string {
+    return path.join(this.workspace, ...names);
+  }
+
+  write(file: string, text: string): string {
+    mkdirSync(path.dirname(this.at(file)), { recursive: true });
+    writeFileSync(this.at(file), text);
+    return this.at(file);
+  }
+
+  writeMany(n: number, what: string, folder = 'src'): string[] {
+    return Array.from({ length: n }, (_, i) => this.write(`${folder}/d${i % 7}/f${i}.ts`, `export const v${i} = '${what}';\n`.repeat(1 + (i % 5))));
+  }
+
+  git(...args: string[]): void {
+    execFileSync('git', ['-c', 'user.name=t', '-c', 'user.email=t@localhost', '-c', 'gc.auto=0', ...args], { cwd: this.workspace, stdio: ['ignore', 'ignore', 'pipe'] });
+  }
+
+  async core(store = 'store'): Promise<Core> {
+    const core = await loadTinyCore(path.join(this.dir, store, 'tiny'), this.log);
+    this.cores.push(core);
+    return core;
+  }
+
+  async open(core: Core, more: Partial<OpenParams> = {}): Promise<ClientSession> {
+    const session = core.createSession({
+      kind: 'cli',
+      notify: (type, params) => {
+        if (type.method === 'coverageChanged') this.changes.push(params as CoverageChange);
+      },
+    });
+    await session.open({ roots: [{ path: this.workspace, name: 'workspace' }], trusted: true, settings: {}, watch: 'client', ingest: false, ...more });
+    return session;
+  }
+
+  async dispose(): Promise<void> {
+    for (const core of this.cores) await core.close();
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+}
+
+function check(title: string, body: (bench: Bench) => Promise<void>): void {
+  test(`scale: ${title}`, { timeout: 120_000 }, async () => {
+    const bench = new Bench();
+    try {
+      await body(bench);
+      assert.deepEqual(bench.log, []);
+    } finally {
+      await bench.dispose();
+    }
+  });
+}
+
+/** After these changes were told, all is read again. */
+async function follow(session: ClientSession, paths: readonly string[]): Promise<void> {
+  session.filesChanged({ paths });
+  await session.coverage({});
+  await session.ingest(never);
+}
+
+check('a branch switch and back: nothing that was known is cut or encoded', async (bench) => {
+  bench.git('init', '-q', '-b', 'a');
+  const files = bench.writeMany(80, 'first');
+  bench.git('add', '-A');
+  bench.git('commit', '-q', '-m', 'a');
+  bench.git('checkout', '-q', '-b', 'b');
+  bench.writeMany(80, 'second');
+  rmSync(bench.at('src/d3'), { recursive: true });
+  bench.write('src/new.ts', 'export const added = 1;\n');
+  bench.git('add', '-A');
+  bench.git('commit', '-q', '-m', 'b');
+  const core = await bench.core();
+  const session = await bench.open(core);
+  const told = [...files, bench.at('src/new.ts'), bench.at('src/d3')];
+  const switchTo = async (branch: string): Promise<void> => {
+    bench.git('checkout', '-q', branch);
+    await follow(session, told);
+    numbersAreTrue(session);
+  };
+  await session.ingest(never);
+  await switchTo('a');
+  const cuts = countCuts(core);
+  const { nEncoded } = rootOf(session);
+  for (const branch of ['b', 'a', 'b']) await switchTo(branch);
+  assert.deepEqual([cuts(), rootOf(session).nEncoded - nEncoded], [0, 0]);
+  assert.equal(rootOf(session).count().files, 80 - 11 + 1);
+});
+
+check('folders renamed and back, a storm of renames: nothing is encoded again', async (bench) => {
+  bench.writeMany(60, 'text');
+  const core = await bench.core();
+  const session = await bench.open(core);
+  await session.ingest(never);
+  const rename = async (from: string, to: string): Promise<void> => {
+    renameSync(bench.at(from), bench.at(to));
+    await follow(session, [bench.at(from), bench.at(to)]);
+    numbersAreTrue(session);
+  };
+  await rename('src', 'moved');
+  await rename('moved', 'src');
+  const cuts = countCuts(core);
+  const { nEncoded } = rootOf(session);
+  for (let i = 0; i < 3; i++) {
+    await rename('src', 'moved');
+    await rename('moved', 'src');
+  }
+  assert.deepEqual([cuts(), rootOf(session).nEncoded - nEncoded], [0, 0]);
+});
+
+check('started again, unchanged: no file is read, cut or encoded', async (bench) => {
+  bench.writeMany(60, 'text');
+  const first = await bench.core();
+  const before = await bench.open(first);
+  // What was written just now has to be looked at by its bytes once more.
+  await sleep(2100);
+  await before.ingest(never);
+  const { tokens } = rootOf(before).count();
+  await first.close();
+  const core = await bench.core();
+  const cuts = countCuts(core);
+  const session = await bench.open(core);
+  assert.deepEqual([rootOf(session).count().tokens, cuts(), rootOf(session).nEncoded], [tokens, 0, 0]);
+  assert.ok(core.indexer.idle);
+});
+
+check('an edit goes through no list of all files', async (bench) => {
+  const files = bench.writeMany(120, 'text');
+  const core = await bench.core();
+  const session = await bench.open(core);
+  await session.ingest(never);
+  await follow(session, []);
+  const { records } = rootOf(session);
+  let walks = 0;
+  const counted = <T>(list: () => T) => (): T => {
+    walks++;
+    return list.call(records);
+  };
+  const { values, keys, entries } = records;
+  Object.assign(records, { values: counted(values), keys: counted(keys), entries: counted(entries), [Symbol.iterator]: counted(entries) });
+  let read = 0;
+  const admitted = rootOf(session).admitted;
+  Object.assign(rootOf(session), { admitted: () => (read++, admitted.call(rootOf(session))) });
+  writeFileSync(files[3]!, 'export const edited = 1;\n');
+  session.filesChanged({ paths: [files[3]!] });
+  while (rootOf(session).records.get('src/d3/f3.ts')!.tokens !== undefined) await sleep(1);
+  await session.ingest(never);
+  assert.deepEqual([walks, read], [0, 0]);
+  assert.equal(rootOf(session).count().files, 120);
+});
+
+check('two roots with equal files are both read, whichever comes first', async (bench) => {
+  for (const root of ['a', 'b']) bench.writeMany(40, 'the same', `${root}/src`);
+  const session = await bench.open(await bench.core(), { roots: ['a', 'b'].map((name) => ({ path: bench.at(name), name })) });
+  assert.equal((await session.ingest(never)).files, 80);
+});
+
+check('which file is the last that fits does not depend on what was read before', async (bench) => {
+  // Of more tokens than a file of this size usually has, and of fewer.
+  bench.write('a.ts', 'export const a = 1;\n'.repeat(20));
+  bench.write('b.ts', `${'$ % '.repeat(200)}\n`);
+  bench.write('c.ts', `${'e'.repeat(700)}\n`);
+  bench.write('d.ts', 'export const d = 1;\n');
+  const states = async (session: ClientSession): Promise<string[]> => {
+    await session.ingest(never);
+    return (await session.coverage({})).map(({ path: file, state }) => `${file} ${state}`);
+  };
+  const core = await bench.core();
+  const all = await bench.open(core);
+  await all.ingest(never);
+  const sizes = (await all.coverage({})).map(({ tokens }) => tokens);
+  await all.close();
+  for (const budget of [sizes[0]!, sizes[0]! + sizes[1]! - 1, sizes[0]! + sizes[1]!, sizes[0]! + sizes[1]! + sizes[2]! - 1, sizes[0]! + sizes[1]! + sizes[2]!]) {
+    const settings = { tokenBudget: budget };
+    const history = await bench.open(core, { settings: { tokenBudget: 1e6 } });
+    await history.ingest(never);
+    history.settings(settings);
+    const after = await states(history);
+    numbersAreTrue(history);
+    await history.close();
+    const fresh = await bench.open(await bench.core(`fresh-${budget}`), { settings });
+    assert.deepEqual(after, await states(fresh), `budget ${budget} of ${sizes.join(' + ')}`);
+    numbersAreTrue(fresh);
+    let [left, n] = [budget, 0];
+    while (n < sizes.length && sizes[n]! <= left) left -= sizes[n++]!;
+    assert.equal(after.filter((line) => line.endsWith(' in')).length, n, `budget ${budget} of ${sizes.join(' + ')}`);
+  }
+});
+
+check('below an excluded folder only what makes it excluded counts', async (bench) => {
+  bench.write('a.ts', 'export const a = 1;\n');
+  bench.write('env/pyvenv.cfg', 'home = /usr\n');
+  bench.write('env/lib/own.py', 'x = 1\n');
+  bench.write('node_modules/p/index.js', 'module.exports = 1;\n');
+  const session = await bench.open(await bench.core());
+  await session.ingest(never);
+  const root = rootOf(session);
+  let looks = 0;
+  root.on('looked', () => looks++);
+  for (let i = 0; i < 40; i++) bench.write(`node_modules/p${i}/.gitignore`, '*\n');
+  assert.equal(await root.lookAt(Array.from({ length: 40 }, (_, i) => `node_modules/p${i}/.gitignore`)), false);
+  assert.equal(looks, 0);
+  const names = async (): Promise<string[]> => (await session.coverage({})).map(({ path: file, rule }) => `${file} ${rule ?? ''}`.trim());
+  assert.deepEqual(await names(), ['a.ts', 'env ignored', 'node_modules ignored']);
+  rmSync(bench.at('env/pyvenv.cfg'));
+  await follow(session, [bench.at('env/pyvenv.cfg')]);
+  assert.deepEqual(await names(), ['a.ts', 'env/lib/own.py', 'node_modules ignored']);
+  bench.write('env/pyvenv.cfg', 'home = /usr\n');
+  await follow(session, [bench.at('env/pyvenv.cfg')]);
+  assert.deepEqual(await names(), ['a.ts', 'env ignored', 'node_modules ignored']);
+});
+
+check('what changed in thousands of files is told in one word', async (bench) => {
+  const files = bench.writeMany(2500, 'text', 'data');
+  const session = await bench.open(await bench.core(), { settings: { exclude: ['nothing'] } });
+  await sleep(700);
+  bench.changes.length = 0;
+  rmSync(bench.at('data'), { recursive: true });
+  session.filesChanged({ paths: [...files, bench.at('data')] });
+  await session.coverage({});
+  for (let i = 0; i < 1000 && bench.changes.length === 0; i++) await sleep(10);
+  assert.deepEqual(bench.changes, [{ files: [], gone: [], everything: true }]);
+});
+
+check('changes that come while one is looked at are one look more', async (bench) => {
+  const files = bench.writeMany(30, 'first');
+  const session = await bench.open(await bench.core());
+  await session.ingest(never);
+  let looks = 0;
+  const root = rootOf(session);
+  const lookAt = root.lookAt.bind(root);
+  root.lookAt = (paths) => (looks++, lookAt(paths));
+  bench.writeMany(30, 'second');
+  for (let i = 0; i < 20; i++) session.filesChanged({ paths: i % 2 === 0 ? [] : files });
+  await session.coverage({});
+  assert.ok(looks <= 3, `${looks} looks`);
+  await session.ingest(never);
+  numbersAreTrue(session);
+});
+
+/** Holds what is encoded until it is let go, or cancelled. */
+function held(core: Core): { readonly began: () => number; readonly cancelled: () => number; letGo(): void } {
+  const { native } = core;
+  const encode = native.encodeSegments.bind(native);
+  const waiting = new Set<() => void>();
+  let [isHeld, began, cancelled] = [true, 0, 0];
+  replaceEncode(native, (...args) => {
+    began++;
+    if (!isHeld) return encode(...args);
+    let cancel = (): void => {};
+    const done = new Promise<Awaited<ReturnType<typeof encode>['done']>>((resolve, reject) => {
+      const go = (): void => void encode(...args).done.then(resolve, reject);
+      waiting.add(go);
+      cancel = () => {
+        cancelled++;
+        waiting.delete(go);
+        reject(Object.assign(new Error('cancelled'), { code: 'cancelled' }));
+      };
+    });
+    return { done, cancel };
+  });
+  const letGo = (): void => {
+    isHeld = false;
+    for (const go of waiting) go();
+    waiting.clear();
+  };
+  return { began: () => began, cancelled: () => cancelled, letGo };
+}
+
+async function until(what: string, condition: () => boolean): Promise<void> {
+  for (let i = 0; i < 3000 && !condition(); i++) await sleep(10);
+  assert.ok(condition(), what);
+}
+
+check('while the store is slow to say what it has, the engine attends to all else', async (bench) => {
+  const files = bench.writeMany(20, 'first');
+  const core = await bench.core();
+  const session = await bench.open(core, { ingest: true });
+  await session.ingest(never);
+  bench.writeMany(20, 'second');
+  await follow(session, files);
+  const { native } = core;
+  const look = native.openSegments.bind(native);
+  Object.defineProperty(native, 'openSegments', { value: async (keys: readonly string[]) => (await sleep(1000), look(keys)), configurable: true });
+  bench.writeMany(20, 'first');
+  session.pause({ paused: true });
+  session.filesChanged({ paths: files });
+  await session.coverage({});
+  // A question has them looked at, which are known from before; the background goes on beside it.
+  const asked = [...rootOf(session).records.values()].map((record) => core.indexer.prepare(record));
+  await until('they are looked up', () => rootOf(session).beingRead().length === 20);
+  session.pause({ paused: false });
+  await Promise.all(asked);
+  assert.equal((await session.ingest(never)).files, 20);
+  assert.deepEqual((await session.coverage({})).map(({ state }) => state), files.map(() => 'in'));
+});
+
+check('what was overtaken by another change is not gone on with, what others wait for is', async (bench) => {
+  const file = bench.write('a.ts', 'export const first = 1;\n');
+  const core = await bench.core();
+  const hold = held(core);
+  const session = await bench.open(core, { ingest: true });
+  await until('the first version is encoded', () => hold.began() === 1);
+  writeFileSync(file, 'export const second = 2;\n');
+  session.filesChanged({ paths: [file] });
+  await until('it is broken off, and the second one begun', () => hold.cancelled() === 1 && hold.began() === 2);
+  bench.write('b.ts', 'export const other = 3;\n');
+  session.filesChanged({ paths: [bench.at('b.ts')] });
+  await session.coverageOf({ paths: [] });
+  await sleep(50);
+  assert.equal(hold.cancelled(), 1);
+  hold.letGo();
+  assert.equal((await session.ingest(never)).files, 2);
+});
+
+check('a pause holds at once, and reading goes on where it was', async (bench) => {
+  bench.writeMany(30, 'text');
+  const core = await bench.core();
+  const hold = held(core);
+  const session = await bench.open(core, { ingest: true });
+  await until('something is encoded', () => hold.began() === 1);
+  session.pause({ paused: true });
+  await until('it is broken off', () => hold.cancelled() === 1);
+  hold.letGo();
+  await sleep(100);
+  assert.equal(hold.began(), 1, 'nothing is begun while it is paused');
+  session.pause({ paused: false });
+  assert.equal((await session.ingest(never)).files, 30);
+});
+
+check('a slow disk under the store holds up nothing that is read', async (bench) => {
+  const files = bench.writeMany(10, 'first');
+  const core = await bench.core();
+  const { keeper } = core as unknown as { keeper: { write(changes: unknown): Promise<void> } };
+  const write = keeper.write.bind(keeper);
+  let answer = (): void => {};
+  const slow = new Promise<void>((resolve) => (answer = resolve));
+  keeper.write = async (changes) => {
+    await slow;
+    await write(changes);
+  };
+  const session = await bench.open(core, { ingest: true });
+  const root = rootOf(session);
+  const isIn = ({ current, changed, next }: FileRecord): boolean => current !== undefined && !changed && !next;
+  await until('all is in', () => [...root.records.values()].every(isIn));
+  for (let round = 0; round < 3; round++) {
+    bench.writeMany(10, `round ${round}`);
+    const before = [...root.records.values()].map(({ current }) => current);
+    session.filesChanged({ paths: files });
+    await until('the edits are in', () => [...root.records.values()].every((record, i) => isIn(record) && record.current !== before[i]));
+  }
+  answer();
+  await session.close();
+});
+
+check('the clock goes back and far ahead: what is in memory is what is on the disk', async (bench) => {
+  const { now } = Date;
+  const files = bench.writeMany(10, 'first');
+  try {
+    const core = await bench.core();
+    const session = await bench.open(core);
+    await session.ingest(never);
+    for (const [i, hours] of [-1, -24 * 400, 24 * 400, 0].entries()) {
+      Date.now = () => now() + hours * 3600_000;
+      bench.writeMany(10, `round ${i}`);
+      await follow(session, files);
+      const again = await bench.open(core, { roots: [{ path: bench.workspace, name: 'again' }] });
+      assert.equal(rootOf(again).count().files, 10);
+      await again.close();
+      numbersAreTrue(session);
+    }
+    await core.close();
+    const reopened = await bench.core();
+    const cuts = countCuts(reopened);
+    const session2 = await bench.open(reopened);
+    await session2.ingest(never);
+    assert.deepEqual([cuts(), rootOf(session2).nEncoded, rootOf(session2).count().files], [0, 0, 10]);
+  } finally {
+    Date.now = now;
+  }
+});
