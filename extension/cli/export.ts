@@ -4,7 +4,9 @@ import path from 'node:path';
 import * as messages from '../engine/messages';
 import { withEngine, type Frame } from './command';
 import { showReading } from './ingest';
+import type { CommonOptions } from './options';
 import { count, formatBytes } from './output';
+import { readPrivateKey, signatureOf, signPack } from './pack-signature';
 
 /** So many paths of each kind are named. */
 const named = 3;
@@ -19,8 +21,15 @@ const reasons: Readonly<Record<messages.PackOmission, string>> = {
   foreign: 'from a pack of another family',
 };
 
-export async function exportPack(frame: Frame, file: string): Promise<void> {
-  const { output, signal } = frame;
+export interface ExportOptions extends CommonOptions {
+  /** File of a private key. */
+  readonly sign?: string;
+}
+
+export async function exportPack(frame: Frame<ExportOptions>, file: string): Promise<void> {
+  const { options, output, signal } = frame;
+  // What is wrong with it is told before hours of reading.
+  const key = options.sign === undefined ? undefined : await readPrivateKey(options.sign);
   await withEngine(frame, { watch: 'none', ingest: false }, async (client) => {
     const reading = showReading(client, output);
     client.on(messages.packProgress, ({ done, total }) => {
@@ -28,7 +37,9 @@ export async function exportPack(frame: Frame, file: string): Promise<void> {
       output.progress(`writing ${formatBytes(total)}`, done / total);
     });
     const result = await client.request(messages.exportPack, { file: path.resolve(file) }, signal);
-    output.result(result, () => describe(file, result));
+    if (key) await signPack(path.resolve(file), key);
+    const signature = key && { signature: signatureOf(file) };
+    output.result({ ...result, ...signature }, () => `${describe(file, result)}${signature ? `signed: ${signature.signature}\n` : ''}`);
   });
 }
 

@@ -3,10 +3,18 @@
 import path from 'node:path';
 import * as messages from '../engine/messages';
 import { withClient, type Frame } from './command';
+import type { CommonOptions } from './options';
 import { count, formatBytes } from './output';
+import { readPublicKey, verifyPack } from './pack-signature';
 
-export async function importPack(frame: Frame, file: string): Promise<void> {
-  const { output, signal } = frame;
+export interface ImportOptions extends CommonOptions {
+  /** File of a public key: without a signature of its owner nothing is taken. */
+  readonly verifyWith?: string;
+}
+
+export async function importPack(frame: Frame<ImportOptions>, file: string): Promise<void> {
+  const { options, output, signal } = frame;
+  if (options.verifyWith !== undefined) await verifyPack(path.resolve(file), await readPublicKey(options.verifyWith));
   await withClient(frame, async (client) => {
     client.on(messages.packProgress, ({ phase, done, total }) => {
       output.progress(phase === 'segments' ? `reading ${formatBytes(total)}` : `checking ${count(total, 'file')}`, done / total);

@@ -125,13 +125,15 @@ command('doctor')
 command('export')
   .description('reads the whole workspace and writes its memory into one file, for other machines')
   .argument('<file>')
-  .addHelpText('after', examples('sala export sala.pack', 'sala export sala.pack --workspace ~/project --json'))
+  .option('--sign <key>', 'file of an Ed25519 private key (PEM): the signature is FILE.sig')
+  .addHelpText('after', examples('sala export sala.pack', 'sala export sala.pack --workspace ~/project --sign key.pem --json'))
   .action((file: string, options: CommonOptions) => runCommand(options, async (frame) => (await import('./export')).exportPack(frame, file)));
 
 command('import')
   .description('takes a file that export wrote: what it holds need not be read again, in whatever folder')
   .argument('<file>')
-  .addHelpText('after', examples('sala import sala.pack'))
+  .option('--verify-with <key>', 'file of an Ed25519 public key (PEM): take nothing without a signature of its owner in FILE.sig')
+  .addHelpText('after', examples('sala import sala.pack', 'sala import sala.pack --verify-with public.pem'))
   .action((file: string, options: CommonOptions) => runCommand(options, async (frame) => (await import('./import')).importPack(frame, file)));
 
 command('eval')

@@ -4,7 +4,8 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { spawn } from 'node:child_process';
-import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createHash, generateKeyPairSync, verify } from 'node:crypto';
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { bundle, eventually, makeFakeDist, type FakeDist } from '../extension/fake-dist';
 
@@ -136,6 +137,37 @@ test('import: what was taken; exit code 1 where something was damaged', async ()
   assert.equal(damaged.code, 1);
   assert.match(damaged.stderr, /^sala: segment 00 of a\.ts: checksum of run 1 differs; it is read again$/m);
   assert.equal((JSON.parse(damaged.stdout) as { damaged: number }).damaged, 1);
+});
+
+test('packs: signed, and taken only with the signature of the right key', async () => {
+  const file = path.join(workspace, 'signed.pack');
+  writeFileSync(file, 'the fake engine writes none');
+  const keys = ['own', 'other'].map((name) => {
+    const { privateKey, publicKey } = generateKeyPairSync('ed25519');
+    writeFileSync(path.join(workspace, `${name}.pem`), privateKey.export({ type: 'pkcs8', format: 'pem' }));
+    writeFileSync(path.join(workspace, `${name}.pub`), publicKey.export({ type: 'spki', format: 'pem' }));
+    return { privateKey, publicKey };
+  });
+  assert.match((await runEngine('import', 'signed.pack', '--verify-with', 'own.pub')).stderr, /expected a signature in .*signed\.pack\.sig.*\(untrusted\)/);
+  const { code, stdout } = await runEngine('export', 'signed.pack', '--sign', 'own.pem');
+  assert.equal(code, 0);
+  assert.match(stdout, /^signed: signed\.pack\.sig$/m);
+  // As anybody can check it.
+  const line = Buffer.from(`sala pack sha512 ${createHash('sha512').update(readFileSync(file)).digest('hex')}\n`);
+  assert.ok(verify(null, line, keys[0]!.publicKey, Buffer.from(readFileSync(`${file}.sig`, 'utf8'), 'base64')));
+  assert.equal((await runEngine('import', 'signed.pack', '--verify-with', 'own.pub')).code, 0);
+  const refused: [string[], string][] = [
+    [['import', 'signed.pack', '--verify-with', 'other.pub'], 'untrusted'],
+    [['import', 'signed.pack', '--verify-with', 'a.ts'], 'invalid_argument'],
+    [['export', 'signed.pack', '--sign', 'own.pub'], 'invalid_argument'],
+    [['export', 'signed.pack', '--sign', 'none.pem'], 'invalid_argument'],
+  ];
+  for (const [args, expected] of refused) {
+    const { code, stdout } = await runEngine(...args, '--json');
+    assert.deepEqual([code, (JSON.parse(stdout) as { error: { code: string } }).error.code], [1, expected], args.join(' '));
+  }
+  writeFileSync(file, 'the fake engine writes none!');
+  assert.match((await runEngine('import', 'signed.pack', '--verify-with', 'own.pub')).stderr, /another file or by another key.*\(untrusted\)/);
 });
 
 test('ask -: one document a line, failures among them, and their exit code', async () => {
