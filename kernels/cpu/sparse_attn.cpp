@@ -1,10 +1,11 @@
 // Flash attention over tiles of 64 keys. A task is one K/V head and some query rows (token-major, the heads of the
 // group beside each other); it goes through the tiles that any of its tokens wants, converts each once unless it lies
-// ready, and updates every row's running softmax. A row sees rows begin … end − 1 of a tile and nothing else enters its
-// sums, so its bits are its own.
+// ready or the task's rows are few, and updates every row's running softmax. A row sees rows begin … end − 1 of a tile and
+// nothing else enters its sums, so its bits are its own.
 #include "kernels/cpu/attention_tile.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/product.h"
+#include "kernels/cpu/product8.h"
 #include "kernels/error.h"
 
 namespace sala::SALA_ISA {
@@ -19,14 +20,18 @@ constexpr int kMaxRows = 128;
 struct ReadyTile {
   const float* k;   // [head_dim, 64]
   const float* v;   // [n_rows, head_dim]
+  const int32_t* k_words;  // 8-bit keys for few rows, as turn_words leaves them, and values; else null
+  const int8_t* v_codes;
   float* k_memory;  // [head_dim, 64], for keys that are not turned or not floats
   float* v_memory;  // [64, head_dim], for values that are not floats
   const float* k_scales;  // [64], or null
   const float* v_scales;
   float k_scales_memory[kTile], v_scales_memory[kTile];
 
-  void prepare(const KvTile& tile, int g, int head_dim) {
+  // few: no call of take() has more than kProduct8Rows query rows.
+  void prepare(const KvTile& tile, int g, int head_dim, bool few) {
     const int64_t at = g * tile.head_stride;
+    k_words = nullptr;
     if (!tile.k_scales) {
       k = static_cast<const float*>(tile.k) + at;
       if (!tile.k_turned) {
@@ -37,15 +42,22 @@ struct ReadyTile {
       k_scales = v_scales = nullptr;
       return;
     }
-    transpose_tile(static_cast<const int8_t*>(tile.k) + at, tile.n_rows, head_dim, k_memory);
-    k = k_memory;
-    const int8_t* source = static_cast<const int8_t*>(tile.v) + at;
-    for (int i = 0; i < tile.n_rows * head_dim; i += kLanes) F32x8::load_i8(source + i).store(v_memory + i);
+    const int8_t *key_codes = static_cast<const int8_t*>(tile.k) + at, *value_codes = static_cast<const int8_t*>(tile.v) + at;
+    if (few) {
+      int32_t* words = reinterpret_cast<int32_t*>(k_memory);
+      turn_words(key_codes, tile.n_rows, head_dim, words);
+      k_words = words;
+      v_codes = value_codes;
+    } else {
+      transpose_tile(key_codes, tile.n_rows, head_dim, k_memory);
+      k = k_memory;
+      for (int i = 0; i < tile.n_rows * head_dim; i += kLanes) F32x8::load_i8(value_codes + i).store(v_memory + i);
+      v = v_memory;
+    }
     std::memset(k_scales_memory, 0, sizeof k_scales_memory);
     std::memset(v_scales_memory, 0, sizeof v_scales_memory);
     std::memcpy(k_scales_memory, tile.k_scales + g * tile.scale_stride, sizeof(float) * tile.n_rows);
     std::memcpy(v_scales_memory, tile.v_scales + g * tile.scale_stride, sizeof(float) * tile.n_rows);
-    v = v_memory;
     k_scales = k_scales_memory;
     v_scales = v_scales_memory;
   }
@@ -63,15 +75,30 @@ struct Rows {
   RunningSoftmax* softmax;  // [n_rows]
 
   // Takes rows begin … end − 1 of the tile in, for query rows `row` … + n_rows. Few rows wait for memory more than for
-  // their sums: the keys' product fetches the values, the values' product the next tile's keys (or null).
-  void take(const ReadyTile& tile, int row, int n_rows, int begin, int end, int head_dim, const float* next_k) {
+  // their sums: products fetch what is read next, the keys' product the values, the values' product the keys of tile `next`, and
+  // that of 8-bit keys all of that tile, where there is one.
+  void take(const ReadyTile& tile, int row, int n_rows, int begin, int end, int head_dim, const KvTile* next, int g) {
     const int first = begin / kLanes * kLanes;
     const int n_columns = (end - first + kLanes - 1) / kLanes * kLanes;
     float* w = weights + row * kTile;
     float* sums = o + int64_t{row} * head_dim;
-    const float* values = tile.v + int64_t{begin} * head_dim;
-    product<false>({q + int64_t{row} * head_dim, head_dim, tile.k + first, kTile, w + first, kTile, n_rows, head_dim,
-                    n_columns, 0, values, tile.v_scales ? 0 : int64_t{end - begin} * head_dim});
+    const float* queries = q + int64_t{row} * head_dim;
+    const int64_t next_at = next ? g * next->head_stride : 0;
+    if (tile.k_words) {
+      Lines lines[2] = {};
+      if (next && next->k_scales) {
+        const int64_t n_bytes = int64_t{next->n_rows} * head_dim;
+        const int8_t *next_k = static_cast<const int8_t*>(next->k) + next_at, *next_v = static_cast<const int8_t*>(next->v) + next_at;
+        lines[0] = {next_k, next_k + n_bytes};
+        lines[1] = {next_v, next_v + n_bytes};
+      }
+      with_rows(n_rows, [&]<int Rows>() {
+        keys_product<Rows>(queries, tile.k_words, head_dim, first, first + n_columns, w, lines);
+      });
+    } else {
+      product<false>({queries, head_dim, tile.k + first, kTile, w + first, kTile, n_rows, head_dim, n_columns, 0,
+                      tile.v + int64_t{begin} * head_dim, tile.v_scales ? 0 : int64_t{end - begin} * head_dim});
+    }
     for (int r = 0; r < n_rows; ++r) {
       if (tile.k_scales) multiply(w + r * kTile, tile.k_scales, begin, end);
       const float factor = take_logits(w + r * kTile, begin, end, softmax[row + r]);
@@ -80,8 +107,15 @@ struct Rows {
       float* x = sums + int64_t{r} * head_dim;
       for (int c = 0; c < head_dim; c += kLanes) (F32x8::load(x + c) * F32x8::set1(factor)).store(x + c);
     }
-    product<true>({w + begin, kTile, values, head_dim, sums, head_dim, n_rows, end - begin, head_dim, 0, next_k,
-                   next_k ? int64_t{kTile} * head_dim : 0});
+    if (tile.k_words) {
+      with_rows(n_rows, [&]<int Rows>() {
+        values_product<Rows>(w + begin, tile.v_codes + int64_t{begin} * head_dim, end - begin, head_dim, sums);
+      });
+    } else {
+      const bool lies_ready = next && next->k_turned;
+      product<true>({w + begin, kTile, tile.v + int64_t{begin} * head_dim, head_dim, sums, head_dim, n_rows, end - begin,
+                     head_dim, 0, lies_ready ? static_cast<const float*>(next->k) + next_at : nullptr, lies_ready ? int64_t{kTile} * head_dim : 0});
+    }
   }
 };
 
@@ -144,13 +178,11 @@ void attend(const SparseAttnArgs& args, int g, int row_begin, int row_end, Rows 
       do ++cursors[t++ - first_token];
       while (t <= last_token && wanted(t) == next && visible_end(args, tile, t) == end);
       if (end <= tile.first_row) continue;
-      if (!is_ready) ready.prepare(tile, g, d);
+      if (!is_ready) ready.prepare(tile, g, d, row_end - row_begin <= kProduct8Rows);
       is_ready = true;
       const int row = row_of(run_begin);
       const KvTile* after = wanted(run_begin) < args.n_tiles ? args.tiles + wanted(run_begin) : nullptr;
-      const bool lies_ready = after && after->k_turned;
-      rows.take(ready, row, row_after(t - 1) - row, tile.first_row, end, d,
-                lies_ready ? static_cast<const float*>(after->k) + g * after->head_stride : nullptr);
+      rows.take(ready, row, row_after(t - 1) - row, tile.first_row, end, d, after, g);
     }
   }
 
