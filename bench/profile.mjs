@@ -22,7 +22,7 @@ const operators = [
   [/quantize_rows/, 'quantising of activations'],
   [/::lightning_attn\b/, 'lightning attention'],
   [/::sparse_attn\b/, 'sparse attention'],
-  [/::(topk_blocks|block_scores|compress_keys)\b/, 'selection of blocks'],
+  [/::(topk_blocks|select_blocks|block_scores|compress_keys)\b/, 'selection of blocks'],
   [/::(rms_norm|rope|rope_table|sigmoid_gate|embed)\b/, 'norms, gates, rotation, residual'],
   [/_layer\b|sala::Forward|sala::LinearInput|Job::step/, 'layer code'],
 ];

@@ -233,6 +233,44 @@ struct TopkBlocksArgs {
   int n_rows, n_blocks, k;
 };
 
+// Compressed keys of stored segments as selection reads them, 8 bits each with a scale per window: slot i (0 … 3) of block b is
+// window 4b + i of its segment. Eight blocks lie interleaved, a lane each, as two panels of 16 rows of an int8 matrix
+// (kernels/matrix.h); the last eight are filled up. A slot without a window has NaN for its scale.
+constexpr int kBlockSlots = 4;
+constexpr int kBlockLanes = 8;
+// Where component c of a slot's key lies, and its scale, among those of one head.
+inline int64_t block_key_index(int64_t b, int i, int c, int head_dim) {
+  return ((b / kBlockLanes * 2 + i / 2) * (head_dim / 4) + c / 4) * 64 + (i % 2 * kBlockLanes + b % kBlockLanes) * 4 + c % 4;
+}
+inline int64_t block_scale_index(int64_t b, int i) { return (b / kBlockLanes * kBlockSlots + i) * kBlockLanes + b % kBlockLanes; }
+inline int64_t n_block_slots(int n_blocks) { return int64_t{(n_blocks + kBlockLanes - 1) / kBlockLanes} * kBlockLanes * kBlockSlots; }
+
+// The k best blocks of a scope that is stored in 8 bit (design section 4), as ascending indices, −1 padded; at ties the lower index.
+// The score of a block is what block_scores gives it with k2 = null and all windows visible, but for the query, which is rounded
+// to 16 bit, so that its products with the keys are integers and the same everywhere:
+//   s[h] = max|q[h]| / 32512 (1 where that maximum is below 1e-30), q16 = round-half-even(q / s)
+//   z[h, j] = (q_scale · s[h]) · (scale[j] · Σ q16[h] · k[j])
+//   P[h, j] = exp(z − m) / l, with m and l = Σ exp(z − m) over all windows; A[j] = Σ over the heads of the group P, ascending
+//   score[b] = max of A over the block's own windows and, where `continued`, the last one of the block before, which reaches into it
+struct SelectBlocksArgs {
+  const float* q;            // [n_tokens, n_heads, head_dim]
+  const float* q_scale;      // [n_tokens]
+  const int8_t* keys;        // [n_kv_heads, n_block_slots · head_dim], see block_key_index
+  const float* scales;       // [n_kv_heads, n_block_slots], see block_scale_index
+  const uint8_t* continued;  // [n_blocks]: 1 where the block before is of the same segment
+  int n_blocks;
+  int32_t* selected;         // [n_tokens, n_kv_heads, k]
+  int k;
+  float* memory;             // [select_blocks_memory], scratch
+  int n_tokens, n_heads, n_kv_heads, head_dim;
+};
+constexpr int kSelectTokens = 8;          // that are scored at a time
+constexpr int kSelectSectionBlocks = 2048;  // that one task scores
+inline int64_t select_blocks_memory(int n_tokens, int n_heads, int n_blocks) {
+  const int64_t n_sections = (n_blocks + kSelectSectionBlocks - 1) / kSelectSectionBlocks;
+  return int64_t{n_tokens < kSelectTokens ? n_tokens : kSelectTokens} * n_heads * (n_block_slots(n_blocks) / kBlockSlots + 2 * n_sections);
+}
+
 // Keys of one K/V head of one segment, for reading.
 struct ReadSpan {
   const void* k;          // [n_rows, head_dim] float or int8_t
@@ -269,6 +307,7 @@ struct Ops {
   void (*compress_keys)(const CompressKeysArgs&, Stream&);
   void (*block_scores)(const BlockScoresArgs&, Stream&);
   void (*topk_blocks)(const TopkBlocksArgs&, Stream&);
+  void (*select_blocks)(const SelectBlocksArgs&, Stream&);
   void (*read_mass)(const ReadMassArgs&, Stream&);
 };
 

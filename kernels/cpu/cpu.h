@@ -31,6 +31,7 @@ void sparse_attn(const SparseAttnArgs& args, Stream& stream);
 void compress_keys(const CompressKeysArgs& args, Stream& stream);
 void block_scores(const BlockScoresArgs& args, Stream& stream);
 void topk_blocks(const TopkBlocksArgs& args, Stream& stream);
+void select_blocks(const SelectBlocksArgs& args, Stream& stream);
 void read_mass(const ReadMassArgs& args, Stream& stream);
 
 }  // namespace sala::SALA_SHARED_ISA

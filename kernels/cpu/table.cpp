@@ -11,7 +11,8 @@ namespace shared = SALA_SHARED_ISA;
 const Ops table = {
     SALA_TEXT(SALA_ISA), "cpu", shared::embed, shared::rms_norm, shared::rope_table, shared::rope, shared::sigmoid_gate,
     shared::quantize_rows, matmul, swiglu_matmul,
-    shared::lightning_attn, shared::sparse_attn, shared::compress_keys, shared::block_scores, shared::topk_blocks, shared::read_mass,
+    shared::lightning_attn, shared::sparse_attn, shared::compress_keys, shared::block_scores, shared::topk_blocks,
+    shared::select_blocks, shared::read_mass,
 };
 
 }  // namespace sala::SALA_ISA

@@ -63,16 +63,10 @@ KvTile SegmentKv::tile(int sparse_layer, int block, int n_hidden) const {
   return tile;
 }
 
-void SegmentKv::compressed_keys(int sparse_layer, int kv_head, float* out) const {
+ReadSpan SegmentKv::compressed_keys(int sparse_layer, int kv_head) const {
   const uint8_t* base = run(sparse_layer, kv_head);
-  const size_t n = size_t(layout_.n_windows) * layout_.head_dim;
-  if (layout_.form == KvForm::f32) {
-    std::copy_n(reinterpret_cast<const float*>(base + layout_.k1), n, out);
-    return;
-  }
-  const auto* codes = reinterpret_cast<const int8_t*>(base + layout_.k1);
-  const auto* scales = reinterpret_cast<const float*>(base + layout_.k1_scales);
-  for (size_t i = 0; i < n; ++i) out[i] = scales[i / layout_.head_dim] * float(codes[i]);
+  const float* scales = layout_.form == KvForm::int8 ? reinterpret_cast<const float*>(base + layout_.k1_scales) : nullptr;
+  return {base + layout_.k1, scales, layout_.n_windows};
 }
 
 ReadSpan SegmentKv::keys(int sparse_layer, int kv_head, int n_skipped) const {

@@ -56,8 +56,8 @@ class SegmentKv {
   // is visible.
   KvTile tile(int sparse_layer, int block, int n_hidden) const;
 
-  // Compressed key windows of one head as fp32: out [n_windows, head_dim].
-  void compressed_keys(int sparse_layer, int kv_head, float* out) const;
+  // Compressed key windows of one head, as its image has them: [n_windows, head_dim] float or int8_t, int8: with a scale each.
+  ReadSpan compressed_keys(int sparse_layer, int kv_head) const;
 
   // Keys of one head, its first `n_skipped` rows left out.
   ReadSpan keys(int sparse_layer, int kv_head, int n_skipped) const;

@@ -1,6 +1,8 @@
 #include "native/context/view.h"
 
 #include <algorithm>
+#include <cstring>
+#include <limits>
 
 namespace sala {
 
@@ -43,29 +45,65 @@ const std::vector<KvTile>& View::tiles(int sparse_layer) const {
 const View::Scoring& View::scoring(int sparse_layer) const {
   std::unique_ptr<Scoring>& ready = scoring_[sparse_layer];
   if (ready) return *ready;
-  ready = std::make_unique<Scoring>();
+  CHECK(images_.size() == segments_.size());
+  const bool is_int8 = !segments_.empty() && segments_[0].layout.form == KvForm::int8;
+  ready = is_int8 ? std::make_unique<Scoring>(stored8(sparse_layer)) : std::make_unique<Scoring>(floats(sparse_layer));
+  return *ready;
+}
+
+View::Stored8 View::stored8(int sparse_layer) const {
+  CHECK(config_.sparse_config->block_size == kBlockSlots * config_.sparse_config->kernel_stride);
+  const int d = config_.head_dim, n_heads = config_.num_key_value_heads;
+  const int64_t n_slots = n_block_slots(n_blocks_);
+  Stored8 stored;
+  stored.keys = Aligned<int8_t>(size_t(n_heads) * n_slots * d);
+  stored.scales = Aligned<float>::uninitialized(size_t(n_heads) * n_slots);
+  std::fill(stored.scales.begin(), stored.scales.end(), std::numeric_limits<float>::quiet_NaN());  // where there is no window
+  stored.continued.reserve(n_blocks_);
+  for (size_t i = 0; i < segments_.size(); ++i) {
+    const SegmentKv kv(segments_[i].layout, images_[i]);
+    const int64_t first_block = int64_t(stored.continued.size());
+    for (int block = 0; block < segments_[i].layout.n_blocks(); ++block) stored.continued.push_back(block > 0);
+    for (int g = 0; g < n_heads; ++g) {
+      const ReadSpan windows = kv.compressed_keys(sparse_layer, g);
+      int8_t* keys = stored.keys.data() + g * n_slots * d;
+      for (int j = 0; j < windows.n_rows; ++j) {
+        const int64_t block = first_block + j / kBlockSlots;
+        const int8_t* from = static_cast<const int8_t*>(windows.k) + int64_t(j) * d;
+        int8_t* to = keys + block_key_index(block, j % kBlockSlots, 0, d);
+        for (int c = 0; c < d; c += 4) std::memcpy(to + 16 * c, from + c, 4);
+        stored.scales[g * n_slots + block_scale_index(block, j % kBlockSlots)] = windows.k_scales[j];
+      }
+    }
+  }
+  return stored;
+}
+
+View::Floats View::floats(int sparse_layer) const {
   const int d = config_.head_dim, n_heads = config_.num_key_value_heads;
   const int windows_per_block = config_.sparse_config->block_size / config_.sparse_config->kernel_stride;
-  for (const ViewSegment& segment : segments_) ready->n_windows += segment.layout.n_windows;
-  ready->k1 = TurnedKeys(n_heads, d, ready->n_windows);
-  std::vector<float> windows;
+  Floats scored;
+  for (const ViewSegment& segment : segments_) scored.n_windows += segment.layout.n_windows;
+  scored.k1 = TurnedKeys(n_heads, d, scored.n_windows);
+  std::vector<float> rows;
   int first_window = 0;
-  CHECK(images_.size() == segments_.size());
   for (size_t i = 0; i < segments_.size(); ++i) {
-    const ViewSegment& segment = segments_[i];
-    const int n_windows = segment.layout.n_windows;
-    const SegmentKv kv(segment.layout, images_[i]);
-    windows.resize(size_t(n_heads) * n_windows * d);
-    for (int g = 0; g < n_heads; ++g) kv.compressed_keys(sparse_layer, g, windows.data() + size_t(g) * n_windows * d);
-    ready->k1.put(windows.data(), d, int64_t(n_windows) * d, first_window, n_windows);
-    // A window straddles the border of two blocks: it counts for both (windows 4b − 1 … 4b + 3).
-    for (int b = 0; b < segment.layout.n_blocks(); ++b) {
-      ready->block_begin.push_back(first_window + std::max(0, windows_per_block * b - 1));
-      ready->block_end.push_back(first_window + std::min(n_windows, windows_per_block * (b + 1)));
+    const SegmentLayout& layout = segments_[i].layout;
+    const SegmentKv kv(layout, images_[i]);
+    rows.resize(size_t(n_heads) * layout.n_windows * d);
+    for (int g = 0; g < n_heads; ++g) {
+      std::copy_n(static_cast<const float*>(kv.compressed_keys(sparse_layer, g).k), size_t(layout.n_windows) * d,
+                  rows.data() + size_t(g) * layout.n_windows * d);
     }
-    first_window += n_windows;
+    scored.k1.put(rows.data(), d, int64_t(layout.n_windows) * d, first_window, layout.n_windows);
+    // A window straddles the border of two blocks: it counts for both (windows 4b − 1 … 4b + 3).
+    for (int b = 0; b < layout.n_blocks(); ++b) {
+      scored.block_begin.push_back(first_window + std::max(0, windows_per_block * b - 1));
+      scored.block_end.push_back(first_window + std::min(layout.n_windows, windows_per_block * (b + 1)));
+    }
+    first_window += layout.n_windows;
   }
-  return *ready;
+  return scored;
 }
 
 }  // namespace sala

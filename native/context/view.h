@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <variant>
 #include <vector>
 
 #include "native/context/segment.h"
@@ -38,15 +39,25 @@ class View {
   // One tile a block, in order; a wholly hidden block has first_row = n_rows.
   const std::vector<KvTile>& tiles(int sparse_layer) const;
 
-  // Compressed keys of all segments one behind the other, for block scores.
-  struct Scoring {
+  // Compressed keys of all segments one behind the other, for selection: as SelectBlocksArgs has them where segments are stored in
+  // 8 bit, as BlockScoresArgs otherwise. Laid out on first use, once for all tokens of a request.
+  struct Stored8 {
+    Aligned<int8_t> keys;
+    Aligned<float> scales;
+    std::vector<uint8_t> continued;
+  };
+  struct Floats {
     TurnedKeys k1;
     int n_windows = 0;
     std::vector<int32_t> block_begin, block_end;  // windows that overlap a block, [n_blocks]
   };
+  using Scoring = std::variant<Stored8, Floats>;
   const Scoring& scoring(int sparse_layer) const;
 
  private:
+  Stored8 stored8(int sparse_layer) const;
+  Floats floats(int sparse_layer) const;
+
   const ModelConfig& config_;
   std::vector<ViewSegment> segments_;
   std::vector<SegmentImage> images_;  // of the first of them

@@ -97,18 +97,27 @@ SelectedBlocks select_in_sequence(const Model& model, Workspace::Frame& memory, 
 // Composed context: [n, heads, min(topk, blocks)] block ids of the scope, counted through its segments.
 SelectedBlocks select_in_scope(const Model& model, Workspace::Frame& memory, const float* q, const float* q_scale, const View& view, int sparse_layer, int n) {
   const ModelConfig& config = model.config;
-  const View::Scoring& scoring = view.scoring(sparse_layer);
-  const int n_heads = config.num_key_value_heads, n_blocks = view.n_blocks();
-  float* scores = memory.take<float>(size_t(n) * n_heads * n_blocks);
-  model.ops.block_scores({.q = q, .q_scale = q_scale, .k1 = scoring.k1.data(), .k2 = nullptr,
-                          .k1_stride = scoring.k1.head_stride(), .k2_stride = 0, .n_k1 = scoring.n_windows, .n_k2 = 0,
-                          .visible_k1 = nullptr, .visible_k2 = nullptr, .block_begin = scoring.block_begin.data(),
-                          .block_end = scoring.block_end.data(), .n_blocks = n_blocks, .scores = scores, .n_tokens = n,
-                          .n_heads = config.num_attention_heads, .n_kv_heads = n_heads, .head_dim = config.head_dim},
-                         model.stream);
+  const int n_heads = config.num_attention_heads, n_kv_heads = config.num_key_value_heads, n_blocks = view.n_blocks();
   SelectedBlocks selected{0, std::min(config.sparse_config->topk, n_blocks), {}};
-  selected.ids.resize(size_t(n) * n_heads * selected.width);
-  model.ops.topk_blocks({scores, nullptr, selected.ids.data(), n * n_heads, n_blocks, selected.width}, model.stream);
+  selected.ids.resize(size_t(n) * n_kv_heads * selected.width);
+  const View::Scoring& scoring = view.scoring(sparse_layer);
+  if (const auto* stored = std::get_if<View::Stored8>(&scoring)) {
+    model.ops.select_blocks({.q = q, .q_scale = q_scale, .keys = stored->keys.data(), .scales = stored->scales.data(),
+                             .continued = stored->continued.data(), .n_blocks = n_blocks, .selected = selected.ids.data(),
+                             .k = selected.width, .memory = memory.take<float>(select_blocks_memory(n, n_heads, n_blocks)),
+                             .n_tokens = n, .n_heads = n_heads, .n_kv_heads = n_kv_heads, .head_dim = config.head_dim},
+                            model.stream);
+    return selected;
+  }
+  const View::Floats& floats = std::get<View::Floats>(scoring);
+  float* scores = memory.take<float>(size_t(n) * n_kv_heads * n_blocks);
+  model.ops.block_scores({.q = q, .q_scale = q_scale, .k1 = floats.k1.data(), .k2 = nullptr,
+                          .k1_stride = floats.k1.head_stride(), .k2_stride = 0, .n_k1 = floats.n_windows, .n_k2 = 0,
+                          .visible_k1 = nullptr, .visible_k2 = nullptr, .block_begin = floats.block_begin.data(),
+                          .block_end = floats.block_end.data(), .n_blocks = n_blocks, .scores = scores, .n_tokens = n,
+                          .n_heads = n_heads, .n_kv_heads = n_kv_heads, .head_dim = config.head_dim},
+                         model.stream);
+  model.ops.topk_blocks({scores, nullptr, selected.ids.data(), n * n_kv_heads, n_blocks, selected.width}, model.stream);
   return selected;
 }
 
@@ -134,18 +143,26 @@ void append_own_tiles(const OwnKv& own, int d, int length, std::vector<KvTile>& 
   }
 }
 
-// The view's tiles that have anything to see, then the sequence's own. With `blocks`, each token's list holds its selected blocks
-// and all of its own tiles (those after it are skipped by their positions).
+// The view's tiles that have anything to see, then the sequence's own. With `blocks`, only those that some token selected, and each
+// token's list holds its own choice and all of its own tiles (those after it are skipped by their positions).
 Attended attend_view(const View* view, int sparse_layer, const OwnKv& own, int d, int length, const SelectedBlocks* blocks,
                      int n_lists) {
   Attended attended;
-  std::vector<int32_t> tile_of_block;
-  if (view) {
-    for (const KvTile& tile : view->tiles(sparse_layer)) {
-      const bool visible = tile.first_row < tile.n_rows;
-      tile_of_block.push_back(visible ? int32_t(attended.tiles.size()) : -1);
-      if (visible) attended.tiles.push_back(tile);
-    }
+  std::vector<int32_t> used;           // selected blocks, ascending
+  std::vector<int32_t> tile_of_used;   // their tiles, −1 where there is nothing to see
+  const auto list = [&](const KvTile& tile) {
+    const bool visible = tile.first_row < tile.n_rows;
+    if (visible) attended.tiles.push_back(tile);
+    return visible ? int32_t(attended.tiles.size()) - 1 : -1;
+  };
+  if (blocks) {
+    used = blocks->ids;
+    std::sort(used.begin(), used.end());
+    used.erase(std::unique(used.begin(), used.end()), used.end());
+    const std::vector<KvTile>& tiles = view->tiles(sparse_layer);
+    for (int32_t block : used) tile_of_used.push_back(block < 0 ? -1 : list(tiles[block]));
+  } else if (view) {
+    for (const KvTile& tile : view->tiles(sparse_layer)) list(tile);
   }
   const int n_view_tiles = int(attended.tiles.size());
   append_own_tiles(own, d, length, attended.tiles);
@@ -153,11 +170,12 @@ Attended attend_view(const View* view, int sparse_layer, const OwnKv& own, int d
   const int n_own = int(attended.tiles.size()) - n_view_tiles;
   attended.width = blocks->width + n_own;
   attended.selected.assign(size_t(n_lists) * attended.width, -1);
-  for (int list = 0; list < n_lists; ++list) {
-    int32_t* to = attended.selected.data() + size_t(list) * attended.width;
+  for (int row = 0; row < n_lists; ++row) {
+    int32_t* to = attended.selected.data() + size_t(row) * attended.width;
     for (int i = 0; i < blocks->width; ++i) {
-      const int32_t block = blocks->ids[size_t(list) * blocks->width + i];
-      if (block >= 0 && tile_of_block[block] >= 0) *to++ = tile_of_block[block];
+      const int32_t block = blocks->ids[size_t(row) * blocks->width + i];
+      const int32_t tile = tile_of_used[std::lower_bound(used.begin(), used.end(), block) - used.begin()];
+      if (tile >= 0) *to++ = tile;
     }
     for (int i = 0; i < n_own; ++i) *to++ = n_view_tiles + i;
   }

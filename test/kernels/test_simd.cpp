@@ -32,6 +32,22 @@ TEST_CASE("exp at its ends") {
   CHECK(std::isnan(lanes_under_test::exp(NAN)));
 }
 
+TEST_CASE("exp_of_negative stays within 1.5e-6, and has a least value") {
+  const auto at = [](float x) {
+    float lanes[kLanes];
+    exp_of_negative(F32x8::set1(x)).store(lanes);
+    return lanes[0];
+  };
+  double worst = 0;
+  for (int i = 0; i <= 1000000; ++i) {
+    const float x = static_cast<float>(i) * (-86.0f / 1000000);
+    worst = std::max(worst, std::fabs(at(x) / std::exp(double{x}) - 1));
+  }
+  CHECK(worst <= 1.5e-6);
+  CHECK(at(0) == 1);
+  for (float x : {-86.1f, -1e30f, -INFINITY, NAN}) CHECK(at(x) == at(-86.0f));
+}
+
 TEST_CASE("sums add in the fixed order, maxima take all lanes") {
   const Floats x = {1e8f, 1, -1e8f, 2, 3e-3f, 1e8f, 5, -1e8f};
   const F32x8 lanes = F32x8::load(x.data());
