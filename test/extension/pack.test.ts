@@ -29,9 +29,13 @@ class Case {
     return path.join(this.dir, ...names);
   }
 
-  workspace(name: string, files?: Readonly<Record<string, string>>): string {
-    if (files === undefined) cpSync(fixture, this.path(name), { recursive: true });
-    for (const [file, text] of Object.entries(files ?? {})) {
+  /** The fixture, a part of it, or files with these texts. */
+  workspace(name: string, files: Readonly<Record<string, string>> | string = ''): string {
+    if (typeof files === 'string') {
+      cpSync(path.join(fixture, files), this.path(name), { recursive: true });
+      return this.path(name);
+    }
+    for (const [file, text] of Object.entries(files)) {
       mkdirSync(path.dirname(this.path(name, file)), { recursive: true });
       writeFileSync(this.path(name, file), text);
     }
@@ -248,7 +252,7 @@ check('where it cannot be written the error says so, and nothing is left', async
 });
 
 check('a store that is damaged is read again while it is exported', async (c) => {
-  const workspace = c.workspace('w');
+  const workspace = c.workspace('w', 'src');
   const { core, session } = await c.open('store', workspace);
   await pack(session, c.path('sound.pack'));
   await c.close(core);
@@ -263,7 +267,7 @@ check('a store that is damaged is read again while it is exported', async (c) =>
 });
 
 check('a damaged segment is named, left out and read again; a damaged table is refused', async (c) => {
-  const workspace = c.workspace('w');
+  const workspace = c.workspace('w', 'src');
   const original = await c.coldPack(workspace, 'sound.pack');
   const core = await c.core('store');
   const importer = core.createSession({ kind: 'cli', notify: () => {} });
@@ -401,13 +405,13 @@ check('a store that is too small takes what fits, says so, and uses it', async (
 });
 
 check('forgetting a workspace leaves nothing of the packs that it used', async (c) => {
-  await c.coldPack(c.workspace('w'), 'w.pack');
+  await c.coldPack(c.workspace('w', 'src'), 'w.pack');
   const core = await c.core('store');
   await take(core.createSession({ kind: 'cli', notify: () => {} }), c.path('w.pack'));
   const store = core.native.store!;
   assert.ok((await store.records('versions', 'pack/')).length > 0);
   // One file is enough to tell which pack it is.
-  const session = await c.session(core, [c.workspace('mine', { 'src/main.c': readFileSync(path.join(fixture, 'src/main.c'), 'utf8') })]);
+  const session = await c.session(core, [c.workspace('mine', { 'main.c': readFileSync(path.join(fixture, 'src/main.c'), 'utf8') })]);
   assert.equal((await ingest(session)).encoded_tokens, 0);
   await session.forget();
   assert.deepEqual(await store.records('versions', ''), []);
@@ -415,7 +419,7 @@ check('forgetting a workspace leaves nothing of the packs that it used', async (
 });
 
 check('an import that is broken off leaves a store that works', async (c) => {
-  const workspace = c.workspace('w');
+  const workspace = c.workspace('w', 'src');
   await c.coldPack(workspace, 'w.pack');
   const core = await c.core('store');
   const importer = core.createSession({ kind: 'cli', notify: () => {} });
