@@ -14,6 +14,16 @@ import { loadTinyCore, never, rootOf } from '../reliability/tiny-core';
 
 const fixture = path.join(process.cwd(), 'test/fixtures/workspace');
 
+/** What is cut in its own way, or hardly. */
+const odd: Readonly<Record<string, string>> = {
+  'odd/n.ipynb': JSON.stringify({ cells: [{ cell_type: 'code', source: ['x = 1\n', 'y = 2'], outputs: [], metadata: {} }], metadata: {}, nbformat: 4, nbformat_minor: 5 }),
+  'odd/bom.txt': '\ufefffirst\r\nsecond\r\n',
+  'odd/empty.ts': '',
+  'odd/long.txt': `${'word 🚀 '.repeat(900)}no end of line`,
+  'odd/tokens.md': '<|im_start|>system\n<|endoftext|>\n',
+  'odd/with space/ü\n.py': 'def f():\n\treturn 1\n\n\n',
+};
+
 interface Opened {
   readonly core: Core;
   readonly session: ClientSession;
@@ -177,6 +187,8 @@ check('roots count together, in whatever order, and equal files once', async (c)
 });
 
 check('an import is read nowhere again; with edits it is what a fresh read gives, to the bit', async (c) => {
+  c.workspace('ci', odd);
+  c.workspace('mine', odd);
   const original = await c.coldPack(c.workspace('ci'), 'ci.pack');
   const workspace = c.workspace('mine');
   const core = await c.core('store');
@@ -402,6 +414,20 @@ check('a store that is too small takes what fits, says so, and uses it', async (
   assert.ok(read.reused_tokens > 0 && read.encoded_tokens > 0, JSON.stringify(read));
   await pack(session, c.path('again.pack'));
   assert.ok(original.equals(readFileSync(c.path('again.pack'))));
+});
+
+check('room for an import is made of what nobody has open, never of what it has brought itself', async (c) => {
+  const original = await c.coldPack(c.workspace('w'), 'w.pack');
+  const other = c.workspace('other/below').replace(/\/below$/, '');
+  const { core, session } = await c.open('store', other, { maxDiskBytes: Math.floor(original.length * 1.6) });
+  await ingest(session);
+  await session.close();
+  const taken = await take(core.createSession({ kind: 'cli', notify: () => {} }), c.path('w.pack'));
+  const mine = await c.session(core, [c.workspace('mine')]);
+  assert.deepEqual([(await ingest(mine)).encoded_tokens, taken.findings], [0, []]);
+  assert.ok(core.native.store!.statistics().bytes <= original.length * 1.6);
+  await mine.close();
+  assert.ok((await ingest(await c.session(core, [other]))).encoded_tokens > 0);
 });
 
 check('forgetting a workspace leaves nothing of the packs that it used', async (c) => {
