@@ -38,7 +38,9 @@ const defaultSettings: messages.EngineSettings = {
 };
 
 export class ClientSessionOver implements ClientSession {
-  readonly search = new WorkspaceSearch();
+  private readonly searched = new WorkspaceSearch();
+  /** All files may be others; whoever searches next puts them in. */
+  private searchIsOld = true;
   readonly completer: Completer;
   current: messages.EngineSettings = defaultSettings;
   private params: messages.OpenParams | undefined;
@@ -57,7 +59,7 @@ export class ClientSessionOver implements ClientSession {
   private closed = false;
   private readonly onStatus = (): void => this.statusSoon();
   private readonly onLooked = ({ changed, gone }: Changes): void => {
-    this.search.updateFiles(changed, gone);
+    if (!this.searchIsOld) this.searched.updateFiles(changed, gone);
     // What may enter is told when it is read; what may not, or is gone, now.
     for (const { root, path: file } of [...changed.filter(({ rule }) => rule !== undefined), ...gone]) {
       const index = this.rootList.find(({ dir }) => dir === root);
@@ -65,7 +67,7 @@ export class ClientSessionOver implements ClientSession {
     }
   };
   private readonly onScanned = (): void => {
-    this.search.setFiles(this.searchFiles());
+    this.searchIsOld = true;
     this.everythingChanged = true;
     this.statusSoon();
   };
@@ -86,6 +88,14 @@ export class ClientSessionOver implements ClientSession {
 
   get kind(): messages.HelloParams['client'] {
     return this.client.kind;
+  }
+
+  get search(): WorkspaceSearch {
+    if (this.searchIsOld) {
+      this.searchIsOld = false;
+      this.searched.setFiles(this.searchFiles());
+    }
+    return this.searched;
   }
 
   get roots(): readonly RootIndex[] {
@@ -112,7 +122,7 @@ export class ClientSessionOver implements ClientSession {
     } finally {
       await this.release(before);
     }
-    this.search.setFiles(this.searchFiles());
+    this.searchIsOld = true;
     this.core.indexer.setReading(this, params.ingest && params.trusted && !this.closed);
     this.statusSoon();
     return Indexer.total(this.rootList);

@@ -71,8 +71,8 @@ interface Share {
   /** In memory, in all; 0 where it does not count. */
   readonly tokens: number;
   readonly totalTokens: number;
-  /** What it would take of the budget. */
-  readonly candidateTokens: number;
+  /** What it takes of the budget; 0 where it is beyond it. */
+  readonly admittedTokens: number;
 }
 
 /** What of a root may be given to another machine, and of what else that is not excluded why it is not. */
@@ -106,7 +106,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
   private readonly order = new AdmissionList<FileRecord>();
   /** Files whose numbers may be different from what was counted, which is taken anew when somebody asks. */
   private readonly touched = new Set<FileRecord>();
-  private readonly counted = { files: 0, tokens: 0, totalFiles: 0, totalTokens: 0, candidateTokens: 0, waiting: 0 };
+  private readonly counted = { files: 0, tokens: 0, totalFiles: 0, totalTokens: 0, admittedTokens: 0, waiting: 0 };
   private readonly needing = new Set<FileRecord>();
   private readonly busy = new Set<FileRecord>();
   private readonly over = new Set<FileRecord>();
@@ -385,20 +385,29 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
 
   /** Files enter by class and path until the budget is full. */
   admit(tokenBudget: number): void {
+    const isSame = tokenBudget === this.tokenBudget;
     this.tokenBudget = tokenBudget;
     this.sizesChanged = false;
+    if (isSame && this.isAdmittedAsBefore()) return;
     if (this.boundary) this.touched.add(this.boundary);
-    this.boundary = undefined;
-    this.settle();
-    if (this.counted.candidateTokens <= tokenBudget) {
-      for (const record of [...this.over]) this.setOver(record, false);
-      return;
-    }
     const candidates = this.order.files.filter(isCandidate);
     const n = admit(candidates, (record) => this.tokensOf(record), tokenBudget);
-    candidates.forEach((record, i) => this.setOver(record, i >= n));
+    for (const [i, record] of candidates.entries()) this.setOver(record, i >= n);
     this.boundary = candidates[n];
     if (this.boundary) this.touched.add(this.boundary);
+  }
+
+  /** Whether the budget still ends at the same file; what is new stands on its side of it then. */
+  private isAdmittedAsBefore(): boolean {
+    const { boundary, counted } = this;
+    // Most of them are new: a pass through all is less than taking their numbers before and after it.
+    if (16 * this.touched.size > this.records.size) return false;
+    if (boundary && (!isCandidate(boundary) || this.records.get(boundary.path) !== boundary)) return false;
+    for (const record of [...this.touched]) {
+      if (isCandidate(record)) this.setOver(record, boundary !== undefined && admissionOrder(record, boundary) >= 0);
+    }
+    this.settle();
+    return counted.admittedTokens <= this.tokenBudget && (!boundary || counted.admittedTokens + this.tokensOf(boundary) > this.tokenBudget);
   }
 
   private setOver(record: FileRecord, over: boolean): void {
@@ -851,25 +860,26 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
 
   private shareOf(record: FileRecord): Share {
     const state = this.stateOf(record);
+    const totalTokens = this.tokensOf(record);
     const counts = doesCount(state);
     return {
       state,
-      tokens: counts ? tokensIn(this.readable(record)) : 0,
-      totalTokens: counts ? this.tokensOf(record) : 0,
-      candidateTokens: isCandidate(record) ? this.tokensOf(record) : 0,
+      tokens: counts && state !== 'waiting' ? tokensIn(this.readable(record)) : 0,
+      totalTokens: counts ? totalTokens : 0,
+      admittedTokens: state !== 'over_budget' && isCandidate(record) ? totalTokens : 0,
     };
   }
 
   private addShare(share: Share | undefined, times: 1 | -1): void {
     if (!share) return;
     const { counted } = this;
-    const { state, tokens, totalTokens, candidateTokens } = share;
+    const { state, tokens, totalTokens, admittedTokens } = share;
     if (doesCount(state)) counted.totalFiles += times;
     if (state === 'in' || state === 'stale') counted.files += times;
     if (state === 'waiting') counted.waiting += times;
     counted.tokens += times * tokens;
     counted.totalTokens += times * totalTokens;
-    counted.candidateTokens += times * candidateTokens;
+    counted.admittedTokens += times * admittedTokens;
   }
 
   /** What an exact search looks at: all that is not ignored, read or not. */
