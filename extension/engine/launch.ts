@@ -26,6 +26,12 @@ export interface Launched {
   readonly ended: Promise<EngineError>;
 }
 
+/**
+ * For glibc's allocator, read when a process starts. Tails come and go by the megabyte, from any thread: left to itself it gives each
+ * thread an arena of its own, and after the first ones no large block back to the system, so that memory grows for half an hour.
+ */
+const allocator = { MALLOC_ARENA_MAX: '2', MALLOC_MMAP_THRESHOLD_: String(1 << 20) };
+
 /** `engine` is the bundle of process.ts. After `signal` a process that does not listen yet ends by itself. */
 export function launchEngine(
   engine: string,
@@ -36,6 +42,7 @@ export function launchEngine(
   const env: NodeJS.ProcessEnv = { ...process.env, ELECTRON_RUN_AS_NODE: '1' };
   // Debuggers and loaders of the editor's own process are not meant for another one.
   delete env['NODE_OPTIONS'];
+  Object.assign(env, allocator);
   const child = spawn(process.execPath, [engine, ...formatEngineArgs({ ...options, reportFd })], {
     detached: true,
     // A workspace as working directory could not be unmounted or renamed while the engine runs.
