@@ -2,7 +2,7 @@
 // in memory until it is written. Bytes of a pack: native/store/pack_format.h.
 
 import { constants } from 'node:fs';
-import { access, realpath, stat } from 'node:fs/promises';
+import { access, readdir, realpath, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { PackInput } from './addon';
 import type { ClientSessionOver } from './client-session';
@@ -14,6 +14,10 @@ import { cutterVersion } from './workspace/segmenter';
 
 /** A segment that turns out damaged is read again, and all is written anew. */
 const mostTries = 3;
+
+const temporaryPrefix = '.sala-export-';
+/** A pack that nobody has added to for so long is of an engine that was killed: nobody else can remove it. */
+const abandonedMs = 24 * 3600 * 1000;
 
 let nExports = 0;
 
@@ -56,9 +60,10 @@ async function write(
   signal: AbortSignal,
   onProgress: (progress: messages.PackProgress) => void,
 ): Promise<Omit<messages.ExportResult, 'left_out'>> {
+  await removeAbandoned(core, path.dirname(target));
   const pack = await core.requireKeeper().store.createPack({
     path: target,
-    temporary: path.join(path.dirname(target), `.sala-export-${process.pid}-${++nExports}`),
+    temporary: path.join(path.dirname(target), `${temporaryPrefix}${process.pid}-${++nExports}`),
     about: { identity: core.identity, numerics: core.native.info.numerics, prefix: core.prefix, cutterVersion },
     files,
   });
@@ -79,6 +84,17 @@ async function write(
 
 function inputOf(name: string, { fileKey, segments }: { readonly fileKey: string; readonly segments: readonly { readonly key: string }[] }): PackInput {
   return { path: name, fileKey, segments: segments.map(({ key }) => key) };
+}
+
+async function removeAbandoned(core: Core, folder: string): Promise<void> {
+  try {
+    for (const name of await readdir(folder)) {
+      const file = path.join(folder, name);
+      if (name.startsWith(temporaryPrefix) && Date.now() - (await stat(file)).mtimeMs > abandonedMs) await rm(file);
+    }
+  } catch (error) {
+    core.log(`what an earlier export left behind: ${(error as Error).message}`);
+  }
 }
 
 /** What the store has dropped is encoded again with the files that have it. */

@@ -253,9 +253,12 @@ check('where it cannot be written the error says so, and nothing is left', async
   assert.deepEqual(readdirSync(c.path('to')), []);
   // One that is there is replaced; a link leads to where it is.
   writeFileSync(c.path('to/w.pack'), 'before');
+  // What an engine left that was killed goes; what another one is writing stays.
+  for (const name of ['1-1', '1-2']) writeFileSync(c.path('to', `.sala-export-${name}`), 'half');
+  utimesSync(c.path('to/.sala-export-1-1'), 1e9, 1e9);
   symlinkSync(c.path('to/w.pack'), c.path('link'));
   await pack(session, c.path('link'));
-  assert.deepEqual(readdirSync(c.path('to')), ['w.pack']);
+  assert.deepEqual(readdirSync(c.path('to')).sort(), ['.sala-export-1-2', 'w.pack']);
   assert.ok(statSync(c.path('to/w.pack')).size > 1000);
   if (process.getuid?.() === 0) return;
   chmodSync(c.path('to'), 0o500);
