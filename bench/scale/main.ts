@@ -274,12 +274,28 @@ async function lookThrough(): Promise<void> {
   }
   global.gc?.();
   const before = process.memoryUsage();
-  const opened = await open(dir, 'walk', { ingest: false, settings: { tokenBudget: 20_000 } });
+  let opened!: Opened;
+  const opening = await measured(async () => {
+    opened = await open(dir, 'walk', { ingest: false, settings: { tokenBudget: 20_000 } });
+  });
+  lines.push(`opened, with the model: ${told(opening)}`);
   global.gc?.();
   const after = process.memoryUsage();
   lines.push(`memory of an engine that knows them: ${mib(after.heapUsed - before.heapUsed)} MiB for JavaScript, ${mib(after.rss - before.rss)} MiB resident, the model among it`);
   const question = await measured(() => opened.session.ask({ id: 1, question: 'what does f3_0 return?', maxTokens: 1, wait: 0 }, never));
   lines.push(`a question: ${told(question)}`);
+  // What a client that shows coverage asks for and is told, down to a folder.
+  const states = await opened.session.coverageLevel({});
+  for (const node of [...states.nodes, undefined]) {
+    const place = node === undefined ? { state: 'over_budget' as const, folder: 'src/d0/e0' } : node.kind === 'group' ? node.place : {};
+    let bytes = 0;
+    const level = await measured(async () => (bytes = JSON.stringify(await opened.session.coverageLevel(place)).length));
+    lines.push(`coverage, ${JSON.stringify(place)}: ${bytes} bytes, ${told(level)}`);
+  }
+  opened.session.filesChanged({ paths: [] });
+  const again = await measured(() => opened.session.coverageOf({ paths: [] }).then(() => opened.session.coverage({ path: fileName(0) })));
+  lines.push(`everything looked at again: ${told(again)}`);
+  lines.push(`the largest message that the client was sent unasked: ${Math.max(...opened.sent)} bytes`);
   await opened.core.close();
   say(`a workspace of ${many} files`, lines);
 }

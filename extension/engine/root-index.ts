@@ -4,6 +4,7 @@
 import { EventEmitter } from 'node:events';
 import { access, constants, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import { toEngineError } from './errors';
 import { familyOf } from './pack-table';
 import { sameStamp, type KnownSegment, type KnownVerdict, type KnownVersion, type Manifest, type Stamp } from './manifest';
@@ -24,6 +25,8 @@ import { look, readBytes, walk, describeError, type ExcludedPath, type Look, typ
 const bytesPerToken = 3.4;
 /** File systems stamp with a coarse clock: some step by a few milliseconds, old ones by two seconds. */
 const clockStepMs = 2000;
+/** Whoever waits gets a turn so often while many files are gone through. */
+const turnMs = 8;
 /** Addresses that are looked up in the store at once. */
 const lookUpAtOnce = 512;
 
@@ -157,7 +160,13 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     const found = await walk({ root: this.dir, settings: this.settings, ownPaths: this.parts.ownPaths, ...(signal && { signal }) });
     const there = new Set(found.files.map((file) => file.path));
     for (const record of [...this.records.values()]) if (!there.has(record.path)) this.remove(record);
-    for (const file of found.files) this.see(file);
+    let lastTurn = performance.now();
+    for (const file of found.files) {
+      this.see(file);
+      if (performance.now() - lastTurn < turnMs) continue;
+      await turn();
+      lastTurn = performance.now();
+    }
     await this.outdateRewritten(found.files);
     this.excluded = new Map(found.excluded.map((entry) => [entry.path, entry]));
     this.unreadable = new Map(found.unreadable.map((entry) => [entry.path, entry]));
