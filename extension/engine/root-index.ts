@@ -121,6 +121,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
   /** Files turned out larger or smaller than estimated: what is admitted may be different. */
   private sizesChanged = false;
   private readonly volatile = new VolatileFiles();
+  private looking: Promise<unknown> = Promise.resolve();
   settings: FilterSettings;
   /** Folders that were walked; another set whenever they are others. */
   folders: ReadonlySet<string> = new Set();
@@ -156,31 +157,42 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
   // ---- the disk -----------------------------------------------------------------------------------------------------------
 
   /** Looks at everything. Throws `not_a_workspace`. */
-  async scan(signal?: AbortSignal): Promise<void> {
+  scan(signal?: AbortSignal): Promise<void> {
+    return this.inTurn(() => this.scanAll(signal));
+  }
+
+  /** Looks again at paths within the root, '' for all of it. True where something is different now. */
+  lookAt(paths: readonly string[]): Promise<boolean> {
+    return this.inTurn(() => this.lookAtSome(paths));
+  }
+
+  /** One look after the other, whoever asks for it: what an earlier one found is not to replace what a later one did. */
+  private inTurn<T>(look: () => Promise<T>): Promise<T> {
+    const done = this.looking.then(look);
+    this.looking = done.catch(() => {});
+    return done;
+  }
+
+  private async scanAll(signal?: AbortSignal): Promise<void> {
     const found = await walk({ root: this.dir, settings: this.settings, ownPaths: this.parts.ownPaths, ...(signal && { signal }) });
     const there = new Set(found.files.map((file) => file.path));
     for (const record of [...this.records.values()]) if (!there.has(record.path)) this.remove(record);
-    let lastTurn = performance.now();
-    for (const file of found.files) {
-      this.see(file);
-      if (performance.now() - lastTurn < turnMs) continue;
-      await turn();
-      lastTurn = performance.now();
-    }
+    await inTurns(found.files, (file) => this.see(file));
     await this.outdateRewritten(found.files);
     this.excluded = new Map(found.excluded.map((entry) => [entry.path, entry]));
     this.unreadable = new Map(found.unreadable.map((entry) => [entry.path, entry]));
     this.folders = new Set(found.folders);
     this.paths.clear();
-    for (const known of [this.records, this.excluded, this.unreadable, this.folders]) for (const file of known.keys()) this.paths.add(file);
+    for (const known of [this.records, this.excluded, this.unreadable, this.folders]) await inTurns(known.keys(), (file) => this.paths.add(file));
     this.scanned = true;
     this.unavailable = undefined;
+    await this.settleInTurns();
     this.admit(this.tokenBudget);
+    await this.settleInTurns();
     this.emit('scanned');
   }
 
-  /** Looks again at paths within the root, '' for all of it. True where something is different now. */
-  async lookAt(paths: readonly string[]): Promise<boolean> {
+  private async lookAtSome(paths: readonly string[]): Promise<boolean> {
     const now = performance.now();
     const wanted = [...paths.filter((file) => !this.isBarred(file)), ...this.volatile.takeRested(now)];
     if (wanted.length === 0) return false;
@@ -198,36 +210,35 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     const changed: SearchFile[] = [];
     const gone: FileName[] = [];
     const there = new Set(found.files.map((file) => file.path));
-    const excludedBefore = new Map<string, ExcludedPath>();
-    for (const file of before) {
+    const excluded = new Set(found.excluded.map((entry) => entry.path));
+    const isGone = (file: string): void => void gone.push({ root: this.dir, path: file });
+    await inTurns(before, (file) => {
       const record = this.records.get(file);
-      const excluded = this.excluded.get(file);
       if (record && !there.has(file)) {
         this.remove(record);
-        gone.push({ root: this.dir, path: file });
+        isGone(file);
       }
-      if (excluded) excludedBefore.set(file, excluded);
-      this.excluded.delete(file);
-      if (this.unreadable.delete(file)) gone.push({ root: this.dir, path: file });
-    }
-    for (const entry of found.excluded) {
-      const known = excludedBefore.get(entry.path) ?? this.excluded.get(entry.path);
+      if (!excluded.has(file) && this.excluded.delete(file)) isGone(file);
+      if (this.unreadable.delete(file)) isGone(file);
+    });
+    await inTurns(found.excluded, (entry) => {
+      const known = this.excluded.get(entry.path);
       this.excluded.set(entry.path, entry);
       if (!entry.folder && !sameExclusion(known, entry)) changed.push(this.excludedFile(entry));
-    }
-    for (const file of excludedBefore.keys()) if (!this.excluded.has(file)) gone.push({ root: this.dir, path: file });
+    });
     for (const entry of found.unreadable) this.unreadable.set(entry.path, entry);
-    for (const file of found.files) {
+    await inTurns(found.files, (file) => {
       const known = this.records.get(file.path)?.info;
-      if (!this.see(file)) continue;
+      if (!this.see(file)) return;
       const record = this.records.get(file.path) as FileRecord;
       if (known && !sameStamp(known, file) && this.volatile.note(file.path, now)) this.setAside(record);
       changed.push(this.searchFile(record));
-    }
+    });
     for (const record of await this.outdateRewritten(found.files)) changed.push(this.searchFile(record));
-    this.setFolders(before, found.folders);
-    for (const list of [found.excluded, found.unreadable]) for (const { path: file } of list) this.paths.add(file);
-    for (const file of before) this.paths.delete(file);
+    const goneFolders = this.setFolders(before, found.folders);
+    await inTurns<{ readonly path: string }>([...found.excluded, ...found.unreadable], ({ path: file }) => this.paths.add(file));
+    for (const file of [...gone.map((name) => name.path), ...goneFolders]) this.paths.delete(file);
+    await this.settleInTurns();
     if (changed.length === 0 && gone.length === 0) return isBack;
     this.admit(this.tokenBudget);
     const again = new Set(changed.map(({ path: file }) => file));
@@ -247,13 +258,15 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
     return this.records.has(file) || this.excluded.has(file) || this.unreadable.has(file) || this.folders.has(file);
   }
 
-  private setFolders(lookedAt: readonly string[], found: readonly string[]): void {
+  /** Those that are gone. */
+  private setFolders(lookedAt: readonly string[], found: readonly string[]): Iterable<string> {
     const gone = new Set(lookedAt.filter((file) => this.folders.has(file)));
     for (const folder of found) gone.delete(folder);
     const fresh = found.filter((folder) => !this.folders.has(folder));
-    if (gone.size === 0 && fresh.length === 0) return;
+    if (gone.size === 0 && fresh.length === 0) return gone;
     this.folders = new Set([...this.folders].filter((folder) => !gone.has(folder)).concat(fresh));
     for (const folder of fresh) this.paths.add(folder);
+    return gone;
   }
 
   private setUnavailable(reason: string | undefined): boolean {
@@ -855,16 +868,22 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
 
   /** Takes the numbers of files that were touched anew: what they cost is a matter of what changed, not of how much there is. */
   private settle(): void {
-    for (const record of this.touched) {
-      this.addShare(record.share, -1);
-      const isOurs = this.records.get(record.path) === record;
-      if (isOurs) record.share = this.shareOf(record);
-      else delete record.share;
-      this.addShare(record.share, 1);
-      putIf(this.needing, record, isOurs && this.isToBeCut(record));
-      putIf(this.busy, record, isOurs && (record.next !== undefined || record.preparing !== undefined));
-    }
-    this.touched.clear();
+    for (const record of this.touched) this.takeShare(record);
+  }
+
+  private async settleInTurns(): Promise<void> {
+    await inTurns([...this.touched], (record) => this.takeShare(record));
+  }
+
+  private takeShare(record: FileRecord): void {
+    this.touched.delete(record);
+    this.addShare(record.share, -1);
+    const isOurs = this.records.get(record.path) === record;
+    if (isOurs) record.share = this.shareOf(record);
+    else delete record.share;
+    this.addShare(record.share, 1);
+    putIf(this.needing, record, isOurs && this.isToBeCut(record));
+    putIf(this.busy, record, isOurs && (record.next !== undefined || record.preparing !== undefined));
   }
 
   private shareOf(record: FileRecord): Share {
@@ -937,6 +956,17 @@ function tokensIn(segments: readonly KnownSegment[]): number {
   let tokens = 0;
   for (const { nTokens } of segments) tokens += nTokens;
   return tokens;
+}
+
+/** Goes through all of it, leaving others their turn. */
+async function inTurns<T>(items: Iterable<T>, work: (item: T) => void): Promise<void> {
+  let lastTurn = performance.now();
+  for (const item of items) {
+    work(item);
+    if (performance.now() - lastTurn < turnMs) continue;
+    await turn();
+    lastTurn = performance.now();
+  }
 }
 
 function putIf<T>(set: Set<T>, item: T, isIn: boolean): void {
