@@ -12,7 +12,7 @@ export async function runBundled(/** @type {string} */ source, /** @type {string
   await esbuild.build({ ...nodeOptions, entryPoints: [path.join(root, source)], outdir, sourcemap: 'inline' });
   const program = path.join(outdir, path.basename(source).replace(/\.ts$/, '.cjs'));
   // The allocator's settings are those of an engine process (extension/engine/launch.ts).
-  const env = { SALA_DIST: dist, MALLOC_ARENA_MAX: '2', MALLOC_MMAP_THRESHOLD_: String(1 << 20), ...process.env };
+  const env = { SALA_DIST: dist, MALLOC_ARENA_MAX: '2', MALLOC_MMAP_THRESHOLD_: String(1 << 18), ...process.env };
   const args = ['--enable-source-maps', '--expose-gc', program, ...process.argv.slice(2)];
   process.exitCode = spawnSync(process.execPath, args, { cwd: root, env, stdio: 'inherit' }).status ?? 1;
 }

@@ -40,7 +40,8 @@ async function follow(client: EngineClient, { output, signal }: Frame, first: me
   const changed = new Set<string>();
   let told = { encoded: first.encoded_tokens, files: first.files, tokens: first.tokens };
   let polling: string | undefined;
-  client.on(messages.coverageChanged, ({ files }) => {
+  client.on(messages.coverageChanged, ({ files, everything }) => {
+    if (everything && files.length === 0) void noteUnreadable(client, output);
     const away = files.filter(({ state }) => state === 'unreadable');
     // What was read of them stays in.
     for (const reason of new Set(away.map(({ detail }) => detail))) {
@@ -71,6 +72,17 @@ async function follow(client: EngineClient, { output, signal }: Frame, first: me
     output.result(update, () => `${describeChanged(update.changed)}: ${abbreviate(update.encoded_tokens)} tokens read, ${describe(update)}\n`);
   });
   await once(signal, 'abort');
+}
+
+/** Of more files than are told one by one. */
+async function noteUnreadable(client: EngineClient, output: Output): Promise<void> {
+  try {
+    const { nodes } = await client.request(messages.coverageLevel, {});
+    const unreadable = nodes.find((node) => node.kind === 'group' && node.place.state === 'unreadable');
+    if (unreadable?.kind === 'group' && unreadable.files > 0) output.note(`${count(unreadable.files, 'file')} cannot be read`);
+  } catch {
+    // The engine is gone: what follows says so.
+  }
 }
 
 function describe({ files, tokens, encoded_tokens, reused_tokens, tokens_per_s }: messages.IngestResult): string {

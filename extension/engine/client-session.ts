@@ -71,6 +71,11 @@ export class ClientSessionOver implements ClientSession {
     this.everythingChanged = true;
     this.statusSoon();
   };
+  /** Each of its files is told, since of what cannot be read a client may have more to say than that all is different. */
+  private readonly onAvailable = (): void => {
+    for (const root of this.rootList) for (const { path: file } of root.records.values()) this.pathChanged(root, file);
+    this.statusSoon();
+  };
   private readonly onFile = (record: FileRecord): void => {
     if (this.rootList.includes(record.root)) this.pathChanged(record.root, record.path);
     this.statusSoon();
@@ -138,6 +143,7 @@ export class ClientSessionOver implements ClientSession {
       this.rootList.push(index);
       index.on('looked', this.onLooked);
       index.on('scanned', this.onScanned);
+      index.on('available', this.onAvailable);
     }
     for (const root of this.rootList) {
       root.admit(this.current.tokenBudget);
@@ -152,6 +158,7 @@ export class ClientSessionOver implements ClientSession {
     for (const root of roots) {
       root.off('looked', this.onLooked);
       root.off('scanned', this.onScanned);
+      root.off('available', this.onAvailable);
       await this.core.releaseRoot(root);
     }
   }
@@ -432,8 +439,10 @@ export class ClientSessionOver implements ClientSession {
     const gone: { root: string; path: string }[] = [];
     let nPaths = 0;
     for (const { size } of this.changedPaths.values()) nPaths += size;
-    this.everythingChanged ||= nPaths > mostChanges;
-    if (this.everythingChanged) this.changedPaths.clear();
+    if (nPaths > mostChanges) {
+      this.everythingChanged = true;
+      this.changedPaths.clear();
+    }
     for (const [root, paths] of this.changedPaths) {
       for (const file of paths) {
         const coverage = root.coverageAt(file);

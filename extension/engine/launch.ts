@@ -30,7 +30,7 @@ export interface Launched {
  * For glibc's allocator, read when a process starts. Tails come and go by the megabyte, from any thread: left to itself it gives each
  * thread an arena of its own, and after the first ones no large block back to the system, so that memory grows for half an hour.
  */
-const allocator = { MALLOC_ARENA_MAX: '2', MALLOC_MMAP_THRESHOLD_: String(1 << 20) };
+const allocator = { MALLOC_ARENA_MAX: '2', MALLOC_MMAP_THRESHOLD_: String(1 << 18) };
 
 /** `engine` is the bundle of process.ts. After `signal` a process that does not listen yet ends by itself. */
 export function launchEngine(

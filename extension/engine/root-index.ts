@@ -99,8 +99,11 @@ export interface RootParts {
   readonly ownPaths: readonly string[];
 }
 
-/** `looked`: after a change that somebody noticed, for everybody who searches these files; `scanned`: all of it may be different. */
-export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> {
+/**
+ * `looked`: after a change that somebody noticed, for everybody who searches these files; `scanned`: all of it is new; `available`: its
+ * folder has gone away, or is back.
+ */
+export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; available: [] }> {
   readonly records = new Map<string, FileRecord>();
   private excluded = new Map<string, ExcludedPath>();
   private unreadable = new Map<string, UnreadablePath>();
@@ -272,7 +275,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: [] }> 
   private setUnavailable(reason: string | undefined): boolean {
     const isDifferent = (this.unavailable === undefined) !== (reason === undefined);
     this.unavailable = reason;
-    if (isDifferent) this.emit('scanned');
+    if (isDifferent) this.emit('available');
     return isDifferent;
   }
 
