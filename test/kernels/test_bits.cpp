@@ -110,6 +110,27 @@ TEST_CASE("attention and selection") {
     append(windows, scores);
     return windows;
   });
+  // The choice of blocks, of which some are close: keys of a few kinds, a step apart.
+  constexpr int kBlocks = 296;
+  std::vector<int8_t> block_keys(n_block_slots(kBlocks) * kDim);
+  for (int b = 0; b < kBlocks; ++b) {
+    for (int i = 0; i < kBlockSlots; ++i) {
+      const int8_t* key = k8.data() + (b * 4 + i) % 37 * kDim;
+      for (int c = 0; c < kDim; ++c) {
+        block_keys[block_key_index(b, i, c, kDim)] = static_cast<int8_t>(key[c] ^ (random.below(40) == 0));
+      }
+    }
+  }
+  const Floats block_scales(n_block_slots(kBlocks), 0.01f);
+  const std::vector<uint8_t> continued(kBlocks, 1);
+  check(0xA365B75F1965CBFD, [&](const Ops& ops, Stream& stream) {
+    std::vector<int32_t> selected(kTokens * 32);
+    Floats memory(select_blocks_memory(kTokens, kHeads, kBlocks));
+    ops.select_blocks({q.data(), q_scale.data(), block_keys.data(), block_scales.data(), continued.data(), kBlocks, selected.data(), 32,
+                       memory.data(), kTokens, kHeads, 1, kDim},
+                      stream);
+    return Floats(selected.begin(), selected.end());
+  });
   check(0xD4D6A0C21FE260E3, [&](const Ops& ops, Stream& stream) {
     const ReadSpan span{k8.data(), scales.data(), kRows};
     Floats max(kTokens), sum(kTokens);
