@@ -36,20 +36,21 @@ struct Matrix {
   }
 };
 
+// The pack functions take a matrix's memory from `arena`, if there is one.
 // values [out_features, in_features] row-major; form f32, f16 or bf16, values of that type.
-Matrix pack_dense(MatrixForm form, const void* values, int out_features, int in_features);
+Matrix pack_dense(MatrixForm form, const void* values, int out_features, int in_features, Arena* arena = nullptr);
 // values [out_features, in_features], scales [out_features].
-Matrix pack_int8(const int8_t* values, const float* scales, int out_features, int in_features);
+Matrix pack_int8(const int8_t* values, const float* scales, int out_features, int in_features, Arena* arena = nullptr);
 // codes [out_features, in_features] 0..15; scales [out_features, in_features / group_size]; zeros the same shape (0..16)
 // or null for 8; column_order [in_features] or null. group_size: a multiple of 8 that divides in_features.
 Matrix pack_int4(const uint8_t* codes, const float* scales, const uint8_t* zeros, const int32_t* column_order,
-                 int out_features, int in_features, int group_size);
+                 int out_features, int in_features, int group_size, Arena* arena = nullptr);
 
 // The same from words of eight codes: nibble j, lowest first, of word [i, n] of words [in_features / 8, out_features] (little-endian,
 // at any alignment) is the code of row n and column 8i + j. scales and zeros as the panels have them, but without padding:
 // [in_features / group_size, out_features].
 Matrix pack_int4_words(const uint8_t* words, const float* scales, const uint8_t* zeros, int out_features, int in_features,
-                       int group_size);
+                       int group_size, Arena* arena = nullptr);
 
 float f16_to_f32(uint16_t bits);
 float bf16_to_f32(uint16_t bits);

@@ -30,6 +30,17 @@ size_t panel_size(const Matrix& matrix) {
   return columns * kPanelRows;
 }
 
+template <class T>
+Aligned<T> zeroed(Arena* arena, size_t n) {
+  return arena ? arena->take<T>(n) : Aligned<T>(n);
+}
+
+// For what is written in full.
+template <class T>
+Aligned<T> unwritten(Arena* arena, size_t n) {
+  return arena ? arena->take<T>(n) : Aligned<T>::uninitialized(n);
+}
+
 // Calls row(panel, row_in_panel, out_row) for each row.
 template <class Row>
 void for_each_row(const Matrix& matrix, Row row) {
@@ -37,9 +48,9 @@ void for_each_row(const Matrix& matrix, Row row) {
 }
 
 template <class T>
-void pack_columns(Matrix& matrix, const T* values) {
+void pack_columns(Matrix& matrix, const T* values, Arena* arena) {
   const size_t size = panel_size(matrix);
-  matrix.values = Aligned<uint8_t>(matrix.n_panels() * size * sizeof(T));
+  matrix.values = zeroed<uint8_t>(arena, matrix.n_panels() * size * sizeof(T));
   T* panels = reinterpret_cast<T*>(matrix.values.data());
   for_each_row(matrix, [&](int p, int r, size_t n) {
     const T* from = values + n * matrix.in_features;
@@ -50,20 +61,20 @@ void pack_columns(Matrix& matrix, const T* values) {
 
 }  // namespace
 
-Matrix pack_dense(MatrixForm form, const void* values, int out_features, int in_features) {
+Matrix pack_dense(MatrixForm form, const void* values, int out_features, int in_features, Arena* arena) {
   CHECK(form == MatrixForm::f32 || form == MatrixForm::f16 || form == MatrixForm::bf16);
   Matrix matrix = empty_matrix(form, out_features, in_features, 0);
-  if (form == MatrixForm::f32) pack_columns(matrix, static_cast<const float*>(values));
-  else pack_columns(matrix, static_cast<const uint16_t*>(values));
+  if (form == MatrixForm::f32) pack_columns(matrix, static_cast<const float*>(values), arena);
+  else pack_columns(matrix, static_cast<const uint16_t*>(values), arena);
   return matrix;
 }
 
-Matrix pack_int8(const int8_t* values, const float* scales, int out_features, int in_features) {
+Matrix pack_int8(const int8_t* values, const float* scales, int out_features, int in_features, Arena* arena) {
   Matrix matrix = empty_matrix(MatrixForm::int8, out_features, in_features, 0);
   const size_t size = panel_size(matrix);
   const bool padded = out_features % kPanelRows != 0 || in_features % 8 != 0;
-  matrix.values = padded ? Aligned<uint8_t>(matrix.n_panels() * size) : Aligned<uint8_t>::uninitialized(matrix.n_panels() * size);
-  matrix.scales = Aligned<float>(static_cast<size_t>(matrix.n_panels()) * kPanelRows);
+  matrix.values = padded ? zeroed<uint8_t>(arena, matrix.n_panels() * size) : unwritten<uint8_t>(arena, matrix.n_panels() * size);
+  matrix.scales = zeroed<float>(arena, static_cast<size_t>(matrix.n_panels()) * kPanelRows);
   for_each_row(matrix, [&](int p, int r, size_t n) {
     const int8_t* from = values + n * in_features;
     uint8_t* to = matrix.values.data() + p * size + 4 * r;
@@ -76,15 +87,15 @@ Matrix pack_int8(const int8_t* values, const float* scales, int out_features, in
 }
 
 Matrix pack_int4(const uint8_t* codes, const float* scales, const uint8_t* zeros, const int32_t* column_order,
-                 int out_features, int in_features, int group_size) {
+                 int out_features, int in_features, int group_size, Arena* arena) {
   CHECK(group_size > 0 && group_size % 8 == 0 && in_features % group_size == 0);
   Matrix matrix = empty_matrix(MatrixForm::int4, out_features, in_features, group_size);
   const int n_groups = matrix.n_groups();
   const size_t size = panel_size(matrix) / 2;
   const size_t n_scales = static_cast<size_t>(matrix.n_panels()) * n_groups * kPanelRows;
-  matrix.values = Aligned<uint8_t>(matrix.n_panels() * size);
-  matrix.scales = Aligned<float>(n_scales);
-  if (zeros) matrix.zeros = Aligned<uint8_t>(n_scales);
+  matrix.values = zeroed<uint8_t>(arena, matrix.n_panels() * size);
+  matrix.scales = zeroed<float>(arena, n_scales);
+  if (zeros) matrix.zeros = zeroed<uint8_t>(arena, n_scales);
   for_each_row(matrix, [&](int p, int r, size_t n) {
     const uint8_t* from = codes + n * in_features;
     uint8_t* to = matrix.values.data() + p * size + 4 * r;
@@ -103,7 +114,7 @@ Matrix pack_int4(const uint8_t* codes, const float* scales, const uint8_t* zeros
     }
   });
   if (column_order) {
-    matrix.column_order = Aligned<int32_t>(in_features);
+    matrix.column_order = zeroed<int32_t>(arena, in_features);
     std::memcpy(matrix.column_order.data(), column_order, sizeof(int32_t) * in_features);
   }
   return matrix;
@@ -120,14 +131,14 @@ uint32_t spread_nibbles(uint32_t x) {
 }  // namespace
 
 Matrix pack_int4_words(const uint8_t* words, const float* scales, const uint8_t* zeros, int out_features, int in_features,
-                       int group_size) {
+                       int group_size, Arena* arena) {
   CHECK(group_size > 0 && group_size % 8 == 0 && in_features % group_size == 0);
   Matrix matrix = empty_matrix(MatrixForm::int4, out_features, in_features, group_size);
   const int n_groups = matrix.n_groups();
   const size_t n_scales = static_cast<size_t>(matrix.n_panels()) * n_groups * kPanelRows;
-  matrix.values = Aligned<uint8_t>::uninitialized(matrix.n_panels() * panel_size(matrix) / 2);
-  matrix.scales = Aligned<float>(n_scales);
-  if (zeros) matrix.zeros = Aligned<uint8_t>(n_scales);
+  matrix.values = unwritten<uint8_t>(arena, matrix.n_panels() * panel_size(matrix) / 2);
+  matrix.scales = zeroed<float>(arena, n_scales);
+  if (zeros) matrix.zeros = zeroed<uint8_t>(arena, n_scales);
   uint8_t* to = matrix.values.data();
   for (int p = 0; p < matrix.n_panels(); ++p) {
     const int first = p * kPanelRows, n_rows = std::min(kPanelRows, out_features - first);

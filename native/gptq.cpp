@@ -115,8 +115,8 @@ void check_gptq(const GptqTensors& tensors, const QuantizationConfig& quantizati
   if (tensors.g_idx) expect_tensor(*tensors.g_idx, {Dtype::i32}, {in_features});
 }
 
-Matrix pack_gptq(const GptqTensors& tensors, const QuantizationConfig& quantization, int out_features,
-                 int in_features) {
+Matrix pack_gptq(const GptqTensors& tensors, const QuantizationConfig& quantization, int out_features, int in_features,
+                 Arena* arena) {
   const int group_size = quantization.group_size, n_groups = in_features / group_size;
   const std::vector<int32_t> groups = read_groups(tensors, in_features, group_size);
   std::vector<int32_t> n_columns(n_groups);
@@ -128,7 +128,7 @@ Matrix pack_gptq(const GptqTensors& tensors, const QuantizationConfig& quantizat
   const bool all_eight = std::all_of(zeros.begin(), zeros.end(), [](uint8_t zero) { return zero == 8; });
   if (equal_groups && std::is_sorted(groups.begin(), groups.end())) {
     return pack_int4_words(tensors.qweight->data, scales.data(), all_eight ? nullptr : zeros.data(), out_features, in_features,
-                           group_size);
+                           group_size, arena);
   }
 
   Aligned<uint8_t> codes = read_codes(*tensors.qweight, out_features, in_features);
@@ -140,7 +140,7 @@ Matrix pack_gptq(const GptqTensors& tensors, const QuantizationConfig& quantizat
     std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return groups[a] < groups[b]; });
     permute_columns(codes, order);
     return pack_int4(codes.data(), row_scales.data(), all_eight ? nullptr : row_zeros.data(), order.data(), out_features,
-                     in_features, group_size);
+                     in_features, group_size, arena);
   }
   Aligned<float> values(codes.size());
   for (int o = 0; o < out_features; ++o) {
@@ -149,7 +149,7 @@ Matrix pack_gptq(const GptqTensors& tensors, const QuantizationConfig& quantizat
       values[at] = row_scales[group] * static_cast<float>(codes[at] - row_zeros[group]);
     }
   }
-  return pack_dense(MatrixForm::f32, values.data(), out_features, in_features);
+  return pack_dense(MatrixForm::f32, values.data(), out_features, in_features, arena);
 }
 
 }  // namespace sala

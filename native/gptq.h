@@ -29,7 +29,8 @@ void check_gptq(const GptqTensors& tensors, const QuantizationConfig& quantizati
 // For tensors that check_gptq accepts. The matrix is int4. Where g_idx is not trivial but every group has group_size
 // columns (act order), the columns are sorted by group and column_order says where they came from; groups of unequal
 // size have no int4 form: then the matrix is f32, dequantised exactly. Throws model_invalid for a g_idx outside the
-// groups or a scale that is not finite.
-Matrix pack_gptq(const GptqTensors& tensors, const QuantizationConfig& quantization, int out_features, int in_features);
+// groups or a scale that is not finite. Its memory is taken from `arena`, if there is one.
+Matrix pack_gptq(const GptqTensors& tensors, const QuantizationConfig& quantization, int out_features, int in_features,
+                 Arena* arena = nullptr);
 
 }  // namespace sala

@@ -460,6 +460,20 @@ ProcessMemory process_memory() {
   return memory;
 }
 
+std::shared_ptr<uint8_t> huge_page_memory(size_t n_bytes) {
+  constexpr size_t border = size_t(2) << 20;
+  if (n_bytes == 0 || n_bytes > std::numeric_limits<size_t>::max() - 2 * border) return nullptr;
+  n_bytes = (n_bytes + border - 1) / border * border;
+  // What is mapped too much for the border is never touched, so it costs no memory.
+  void* const mapping = ::mmap(nullptr, n_bytes + border, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapping == MAP_FAILED) return nullptr;
+  uint8_t* const begin = reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(mapping) + border - 1) / border * border);
+#ifdef MADV_HUGEPAGE
+  ::madvise(begin, n_bytes, MADV_HUGEPAGE);  // a wish
+#endif
+  return {begin, [mapping, n_bytes](uint8_t*) { ::munmap(mapping, n_bytes + border); }};
+}
+
 void release_free_memory() {
 #ifdef __GLIBC__
   ::malloc_trim(0);
