@@ -8,21 +8,22 @@ import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { Core } from '../../extension/engine/core';
+import type { EngineSettings } from '../../extension/engine/messages';
 import type { RootIndex } from '../../extension/engine/root-index';
 import type { ClientSession, SessionClient } from '../../extension/engine/session';
-import { rootOf } from '../../test/reliability/tiny-core';
+import { replaceEncode, rootOf } from '../../test/reliability/tiny-core';
 import { fetchDebianSource } from './debian';
 
-const usage = `node bench/product.mjs [ingest] [save] [ask] [complete] [--debian PACKAGE] [--tokens N] [--rounds N] [--threads N]
+const usage = `node bench/product.mjs [ingest] [save] [ask] [complete] [--debian PACKAGE] [--tokens N] [--budget N] [--rounds N] [--threads N]
 
-  ingest     cold: this repository, and a package of Debian's sources (default: libuv1)
+  ingest     cold: this repository, and a package of Debian's sources (default: libuv1); --budget: only so many tokens of each
   save       from a save to memory that has it, in a workspace of 100,000 tokens (--tokens)
   ask        a question over as many: first token
   complete   ghost text: cold at a new place, while typing on
 `;
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { debian: { type: 'string', default: 'libuv1' }, tokens: { type: 'string', default: '100000' }, rounds: { type: 'string', default: '20' }, threads: { type: 'string' }, help: { type: 'boolean' } },
+  options: { debian: { type: 'string', default: 'libuv1' }, tokens: { type: 'string', default: '100000' }, budget: { type: 'string' }, rounds: { type: 'string', default: '20' }, threads: { type: 'string' }, help: { type: 'boolean' } },
 });
 const never = new AbortController().signal;
 const rounds = Number(values.rounds);
@@ -40,9 +41,13 @@ interface Opened {
   listen(heard: (method: string) => void): void;
 }
 
-async function open(workspace: string, watch: 'none' | 'engine'): Promise<Opened> {
-  const store = path.join(mkdtempSync(path.join(temporary, 'store-')), 'model');
-  mkdirSync(store);
+/** All rows but a cold read share a store, so that the workspace is encoded once. */
+async function open(
+  workspace: string,
+  watch: 'none' | 'engine',
+  { store = path.join(temporary, 'store', 'model'), settings = {} }: { store?: string; settings?: Partial<EngineSettings> } = {},
+): Promise<Opened> {
+  mkdirSync(store, { recursive: true });
   const core = await Core.load({
     store,
     activations: 'int8',
@@ -53,23 +58,26 @@ async function open(workspace: string, watch: 'none' | 'engine'): Promise<Opened
   let heard: (method: string) => void = () => {};
   const client: SessionClient = { kind: 'cli', notify: (type) => heard(type.method) };
   const session = core.createSession(client);
-  await session.open({ roots: [{ path: workspace, name: 'workspace' }], trusted: true, settings: {}, watch, ingest: watch === 'engine' });
+  await session.open({ roots: [{ path: workspace, name: 'workspace' }], trusted: true, settings, watch, ingest: watch === 'engine' });
   return { core, session, root: rootOf(session), listen: (listener) => (heard = listener) };
 }
 
 // ---- cold ingest --------------------------------------------------------------------------------------------------------------
 
 async function ingest(title: string, workspace: string): Promise<void> {
-  const { core, session } = await open(workspace, 'none');
+  const { core, session } = await open(workspace, 'none', {
+    store: path.join(mkdtempSync(path.join(temporary, 'store-')), 'model'),
+    settings: values.budget === undefined ? {} : { tokenBudget: Number(values.budget) },
+  });
   // What the engine's thread computes for segments; all else should hide behind it.
   const { native } = core;
   const encode = native.encodeSegments.bind(native);
   let kernel_s = 0;
-  native.encodeSegments = (...args) => {
+  replaceEncode(native, (...args) => {
     const job = encode(...args);
     void job.done.then(({ seconds }) => (kernel_s += seconds), () => {});
     return job;
-  };
+  });
   const before = process.cpuUsage();
   const began = performance.now();
   const { files, tokens, encoded_tokens } = await session.ingest(never);
