@@ -1,6 +1,7 @@
 // Tokenizing and cutting in a thread of their own, so that a large file never keeps the engine process from answering. This file
 // is both ends: the client, and, in the bundle that the thread runs, the thread.
 
+import os from 'node:os';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { assetPath } from './assets';
 import { EngineError, toEngineError, type EngineErrorCode } from './errors';
@@ -146,6 +147,9 @@ function closing(): EngineError {
 
 async function serve(port: NonNullable<typeof parentPort>, { salaModelDir }: ThreadData): Promise<void> {
   const post = (reply: Reply, transfer: ArrayBuffer[] = []): void => port.postMessage(reply, transfer);
+  // The editor and answers come first. Linux gives a thread a niceness of its own; elsewhere it would be the whole process's.
+  const lowered = os.constants.priority.PRIORITY_BELOW_NORMAL;
+  if (process.platform === 'linux' && os.getPriority() < lowered) os.setPriority(lowered);
   const folder = await readModelFolder(salaModelDir);
   const tokenizer = new Tokenizer(folder);
   // One after the other: a grammar that is being loaded must not let a later request overtake.
