@@ -213,19 +213,11 @@ export class ClientSessionOver implements ClientSession {
     const wanted = new Set(more);
     const done = this.lookingAt.then(() => {
       this.toLookAt.delete(root);
-      return this.look(root, [...wanted]);
+      return this.core.indexer.look(() => root.lookAt([...wanted]));
     });
     this.toLookAt.set(root, { paths: wanted, done });
     this.lookingAt = done;
     return done;
-  }
-
-  private async look(root: RootIndex, paths: readonly string[]): Promise<void> {
-    try {
-      if (await root.lookAt(paths)) this.core.indexer.changed();
-    } catch (error) {
-      this.core.log(`looking at changes: ${toEngineError(error).message}`);
-    }
   }
 
   /** Sizes and times are looked at before an answer: not every change is seen by a watcher. */
@@ -240,6 +232,15 @@ export class ClientSessionOver implements ClientSession {
       );
       if (changed.length > 0) await this.lookAt(root, changed);
     }
+  }
+
+  /**
+   * Whoever wants all to be in gets what a fresh read would get: changes that were told are looked at first, and so is what was set
+   * aside because it changes all the time.
+   */
+  async takeAll(): Promise<void> {
+    await this.lookingAt;
+    for (const root of this.rootList) await this.core.indexer.look(() => root.takeVolatile());
   }
 
   /** The root and the path within it of an absolute path. */
@@ -278,6 +279,7 @@ export class ClientSessionOver implements ClientSession {
     this.requireRoots();
     const begin = performance.now();
     this.core.indexer.setReading(this, true);
+    await this.takeAll();
     await this.core.indexer.readAll(Infinity, signal);
     signal.throwIfAborted();
     this.core.indexer.throwIfStopped();

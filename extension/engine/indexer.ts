@@ -79,6 +79,7 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
 
   add(root: RootIndex): void {
     this.roots.add(root);
+    root.on('rested', () => void this.look(() => root.lookAt([])));
     this.changed();
   }
 
@@ -102,6 +103,15 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
     } finally {
       this.scanning--;
       this.changed();
+    }
+  }
+
+  /** Looks at files of a root, as `look` does it, and reads what is different. What goes wrong is logged. */
+  async look(look: () => Promise<boolean>): Promise<void> {
+    try {
+      if (await look()) this.changed();
+    } catch (error) {
+      this.log(`looking at changes: ${toEngineError(error).message}`);
     }
   }
 

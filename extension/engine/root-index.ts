@@ -29,6 +29,8 @@ const clockStepMs = 2000;
 const turnMs = 8;
 /** Addresses that are looked up in the store at once. */
 const lookUpAtOnce = 512;
+/** Files that come to rest within this time are looked at together. */
+const restStepMs = 1000;
 
 export interface Segment extends KnownSegment {
   /** Header and text; there only while it may have to be encoded. */
@@ -101,9 +103,9 @@ export interface RootParts {
 
 /**
  * `looked`: after a change that somebody noticed, for everybody who searches these files; `scanned`: all of it is new; `available`: its
- * folder has gone away, or is back.
+ * folder has gone away, or is back; `rested`: files that changed all the time do so no longer, which the next look takes note of.
  */
-export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; available: [] }> {
+export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; available: []; rested: [] }> {
   readonly records = new Map<string, FileRecord>();
   private excluded = new Map<string, ExcludedPath>();
   private unreadable = new Map<string, UnreadablePath>();
@@ -124,6 +126,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
   /** Files turned out larger or smaller than estimated: what is admitted may be different. */
   private sizesChanged = false;
   private readonly volatile = new VolatileFiles();
+  private restTimer: NodeJS.Timeout | undefined;
   private looking: Promise<unknown> = Promise.resolve();
   settings: FilterSettings;
   /** Folders that were walked; another set whenever they are others. */
@@ -164,16 +167,34 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     return this.inTurn(() => this.scanAll(signal));
   }
 
-  /** Looks again at paths within the root, '' for all of it. True where something is different now. */
+  /** Looks again at paths within the root, '' for all of it, and at what has come to rest. True where something is different now. */
   lookAt(paths: readonly string[]): Promise<boolean> {
-    return this.inTurn(() => this.lookAtSome(paths));
+    return this.inTurn(() => this.lookAtSome(paths, this.volatile.rested(performance.now())));
+  }
+
+  /** Takes back all that was set aside because it changes all the time, for whoever wants the whole as it is now. As `lookAt`. */
+  takeVolatile(): Promise<boolean> {
+    return this.inTurn(() => this.lookAtSome([], this.volatile.paths));
   }
 
   /** One look after the other, whoever asks for it: what an earlier one found is not to replace what a later one did. */
   private inTurn<T>(look: () => Promise<T>): Promise<T> {
-    const done = this.looking.then(look);
+    const done = this.looking.then(look).finally(() => this.awaitRest());
     this.looking = done.catch(() => {});
     return done;
+  }
+
+  /** Nobody tells of a file that it changes no more. One timer is enough: of all that is set aside, none rests before its time. */
+  private awaitRest(): void {
+    const at = this.volatile.restsAtMs;
+    // Whoever finds the folder again looks at it, and that begins anew.
+    if (this.restTimer || at === undefined || this.unavailable !== undefined) return;
+    const rested = (): void => {
+      this.restTimer = undefined;
+      this.emit('rested');
+    };
+    this.restTimer = setTimeout(rested, Math.max(restStepMs, at - performance.now()));
+    this.restTimer.unref();
   }
 
   private async scanAll(signal?: AbortSignal): Promise<void> {
@@ -195,9 +216,10 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     this.emit('scanned');
   }
 
-  private async lookAtSome(paths: readonly string[]): Promise<boolean> {
+  /** `calm`: volatile so far, and no longer. */
+  private async lookAtSome(paths: readonly string[], calm: readonly string[]): Promise<boolean> {
     const now = performance.now();
-    const wanted = [...paths.filter((file) => !this.isBarred(file)), ...this.volatile.takeRested(now)];
+    const wanted = [...paths.filter((file) => !this.isBarred(file)), ...calm];
     if (wanted.length === 0) return false;
     let found: Look;
     try {
@@ -209,6 +231,9 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     }
     // All of it is looked at once it is back.
     const isBack = this.setUnavailable(undefined);
+    // That it has not changed since is why it is read now: its stamp says nothing new.
+    for (const file of calm) this.volatile.release(file);
+    const takenBack = new Set(calm.filter((file) => this.isSetAside(file)));
     const before = found.looked.flatMap((file) => this.paths.within(file));
     const changed: SearchFile[] = [];
     const gone: FileName[] = [];
@@ -232,8 +257,9 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     for (const entry of found.unreadable) this.unreadable.set(entry.path, entry);
     await inTurns(found.files, (file) => {
       const known = this.records.get(file.path)?.info;
-      if (!this.see(file)) return;
+      if (!this.see(file) && !takenBack.has(file.path)) return;
       const record = this.records.get(file.path) as FileRecord;
+      if (takenBack.has(file.path)) this.outdate(record);
       if (known && !sameStamp(known, file) && this.volatile.note(file.path, now)) this.setAside(record);
       changed.push(this.searchFile(record));
     });
@@ -279,6 +305,10 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     return isDifferent;
   }
 
+  private isSetAside(file: string): boolean {
+    return this.records.get(file)?.verdict?.rule === 'volatile';
+  }
+
   private setAside(record: FileRecord): void {
     this.clear(record);
     record.changed = false;
@@ -294,7 +324,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     this.sizesChanged ||= this.tokenBudget !== Infinity;
   }
 
-  /** Files whose size or time differs from what was read, looked at now; at most `limit` are looked at. */
+  /** Files to be looked at: size or time differ from what was read (at most `limit` are compared), or it is time for another look. */
   async changedSince(limit: number, stat: (file: string) => Promise<Stamp | undefined>): Promise<string[]> {
     const records: FileRecord[] = [];
     for (const record of this.records.values()) {
@@ -310,7 +340,8 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     );
     // What stamps do not tell, a look at the file does.
     const again = new Set(changed);
-    return [...changed, ...records.filter((record) => record.young && !again.has(record.path)).map((record) => record.path)];
+    const young = records.filter((record) => record.young && !again.has(record.path)).map((record) => record.path);
+    return [...changed, ...young, ...this.volatile.rested(performance.now())];
   }
 
   /** Of files that look the same, those that were read while another write could look the same, and have other bytes now. */
@@ -935,6 +966,9 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
   async close(forget = false): Promise<{ segments: number; keys: Set<string>; fileKeys: Set<string> }> {
     const keys = this.manifest.allKeys;
     const { fileKeys } = this.manifest;
+    clearTimeout(this.restTimer);
+    this.restTimer = undefined;
+    this.volatile.clear();
     if (forget) await this.manifest.forget();
     else await this.manifest.save();
     for (const record of this.records.values()) this.clear(record);

@@ -10,6 +10,9 @@ import { Core } from '../../extension/engine/core';
 import { EngineError } from '../../extension/engine/errors';
 import type { AskResult, CoverageChange, OpenParams } from '../../extension/engine/messages';
 import type { ClientSession, SessionClient } from '../../extension/engine/session';
+import { VolatileFiles } from '../../extension/engine/workspace/watch';
+import { rootOf, setVolatile } from '../reliability/tiny-core';
+import { eventually } from './fake-dist';
 
 const root = process.cwd();
 const tiny = path.join(root, 'test/fixtures/tiny');
@@ -183,6 +186,64 @@ check('an edit costs the edit; a revert and a rename back cost nothing', async (
   renameSync(moved, file);
   assert.equal(await encoded(), renamed);
 }, 'test/fixtures/workspace');
+
+/** A file that has changed `limit` times and was set aside for it; what it has now, a fresh read would find. */
+async function setAsideAppLog(bench: Bench, core: Core, restMs: number): Promise<{ session: ClientSession; state: () => string | undefined }> {
+  bench.write('app.txt', 'begins\n');
+  bench.write('a.ts', 'export const a = 1;\n');
+  const session = await bench.session(core);
+  await session.ingest(never);
+  const limit = 3;
+  const index = rootOf(session);
+  setVolatile(session, new VolatileFiles(limit, 1e9, restMs));
+  const rules: unknown[] = [];
+  index.on('looked', ({ changed }) => rules.push(...changed.map(({ rule }) => rule)));
+  for (let i = 0; i < limit; i++) {
+    appendFileSync(path.join(bench.workspace, 'app.txt'), `something happened, for the ${i}th time\n`);
+    await index.lookAt(['app.txt']);
+  }
+  assert.deepEqual(rules, [undefined, undefined, 'volatile']);
+  return { session, state: () => index.coverageAt('app.txt')?.state };
+}
+
+async function isAsReadNow(bench: Bench, core: Core, session: ClientSession): Promise<void> {
+  const fresh = await bench.core();
+  const cold = await bench.session(fresh);
+  await cold.ingest(never);
+  assert.deepEqual(memoryOf(core, session), memoryOf(fresh, cold));
+}
+
+check('what changed all the time is read again by itself once it rests', async (bench) => {
+  const core = await bench.core();
+  const { session, state } = await setAsideAppLog(bench, core, 1);
+  await eventually('it is in', () => state() === 'in', 60_000);
+  await isAsReadNow(bench, core, session);
+});
+
+check('an answer looks at what has come to rest, though no timer has', async (bench) => {
+  const core = await bench.core();
+  const { session, state } = await setAsideAppLog(bench, core, 1e9);
+  await ask(session, 'What happened?');
+  assert.equal(state(), 'excluded', 'it may go on changing');
+  Object.assign((rootOf(session) as unknown as { volatile: object }).volatile, { restMs: 0 });
+  await ask(session, 'What happened?');
+  assert.notEqual(state(), 'excluded');
+});
+
+for (const [who, wantAll] of Object.entries({
+  ingest: (session: ClientSession) => session.ingest(never),
+  'a question that waits for all': (session: ClientSession) => ask(session, 'What happened?', { wait: 'full' }),
+})) {
+  check(`${who} reads what changes all the time as it is now`, async (bench) => {
+    const core = await bench.core();
+    const { session, state } = await setAsideAppLog(bench, core, 1e9);
+    await session.coverage({});
+    assert.equal(state(), 'excluded');
+    await wantAll(session);
+    assert.equal(state(), 'in');
+    await isAsReadNow(bench, core, session);
+  });
+}
 
 check('an unsaved document shadows its file, and the file comes back', async (bench) => {
   bench.write('a.py', 'def old_name():\n    return 1\n');

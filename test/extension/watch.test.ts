@@ -285,9 +285,20 @@ test('files that change all the time are set aside until they rest', () => {
   assert.equal(volatile.note('app.log', 4000), true);
   assert.equal(volatile.note('app.log', 5000), true);
   for (let i = 0; i < 20; i++) assert.equal(volatile.note('slow.ts', i * 3000), false, 'now and then is not all the time');
-  assert.deepEqual(volatile.takeRested(64_000), []);
-  assert.equal(volatile.has('app.log'), true);
-  assert.deepEqual(volatile.takeRested(65_000), ['app.log']);
-  assert.equal(volatile.has('app.log'), false);
+  assert.deepEqual(volatile.paths, ['app.log']);
+  assert.deepEqual(volatile.rested(64_999), []);
+  assert.equal(volatile.restsAtMs, 65_000);
+  assert.deepEqual(volatile.rested(65_000), ['app.log']);
+  volatile.release('app.log');
+  assert.deepEqual([volatile.paths, volatile.restsAtMs], [[], undefined]);
   assert.equal(volatile.note('app.log', 65_001), false);
+});
+
+test('who changed longest ago rests first, and another change puts it off', () => {
+  const volatile = new VolatileFiles(1, 10_000, 60_000);
+  for (const [i, file] of ['a', 'b', 'c'].entries()) assert.equal(volatile.note(file, i), true);
+  assert.equal(volatile.note('a', 3), true);
+  assert.equal(volatile.restsAtMs, 60_001);
+  assert.deepEqual(volatile.rested(60_002), ['b', 'c']);
+  assert.deepEqual(volatile.rested(60_003), ['b', 'c', 'a']);
 });

@@ -9,9 +9,10 @@ import path from 'node:path';
 import type { Core } from '../../extension/engine/core';
 import type { FileCoverage } from '../../extension/engine/messages';
 import type { ClientSession } from '../../extension/engine/session';
+import { VolatileFiles } from '../../extension/engine/workspace/watch';
 import { EditedWorkspace } from './edited-workspace';
 import { Random } from './random';
-import { loadTinyCore, never, numbersAreTrue, rootOf } from './tiny-core';
+import { loadTinyCore, never, numbersAreTrue, rootOf, setVolatile } from './tiny-core';
 
 const mostEditsBetween = 400;
 
@@ -45,7 +46,7 @@ export async function runHistory({ seed, edits }: { seed: number; edits: number 
   try {
     const workspace = new EditedWorkspace(path.join(dir, 'workspace'), random);
     const store = path.join(dir, 'store', 'tiny');
-    follower = await follow(workspace.dir, store, log);
+    follower = await follow(workspace.dir, store, random, log);
     while (total.edits < edits) {
       const batch = Math.min(edits - total.edits, 1 + random.below(mostEditsBetween));
       const reading = await editWhileReading(workspace, follower.session, random, batch);
@@ -87,9 +88,15 @@ async function open(core: Core, workspace: string): Promise<ClientSession> {
   return session;
 }
 
-async function follow(workspace: string, store: string, log: string[]): Promise<Follower> {
-  const core = await loadTinyCore(store, log);
-  return { core, session: await open(core, workspace) };
+async function follow(workspace: string, store: string, random: Random, log: string[]): Promise<Follower> {
+  return followWith(await loadTinyCore(store, log), workspace, random);
+}
+
+/** Few changes are too many for it: files are set aside and taken back on slow machines too. */
+async function followWith(core: Core, workspace: string, random: Random): Promise<Follower> {
+  const session = await open(core, workspace);
+  setVolatile(session, new VolatileFiles(2 + random.below(6)));
+  return { core, session };
 }
 
 /** Another window, or another process; sometimes files change while nobody looks. */
@@ -97,11 +104,11 @@ async function restart({ core, session }: Follower, workspace: EditedWorkspace, 
   if (random.once(2)) {
     await session.close();
     if (random.once(2)) workspace.edit();
-    return { core, session: await open(core, workspace.dir) };
+    return followWith(core, workspace.dir, random);
   }
   await core.close();
   if (random.once(2)) workspace.edit();
-  return follow(workspace.dir, store, log);
+  return follow(workspace.dir, store, random, log);
 }
 
 /** A batch of edits, told as a watcher tells them: one by one, some together, or "look at everything"; reading may go on meanwhile. */

@@ -8,6 +8,7 @@ import { Core } from '../../extension/engine/core';
 import type { RootIndex } from '../../extension/engine/root-index';
 import type { ClientSession, CoreOptions } from '../../extension/engine/session';
 import type { Cutter } from '../../extension/engine/tokenizer-worker';
+import type { VolatileFiles } from '../../extension/engine/workspace/watch';
 
 const tiny = path.join(process.cwd(), 'test/fixtures/tiny');
 export const never = new AbortController().signal;
@@ -21,6 +22,11 @@ export function loadTinyCore(store: string, log: string[], options: Partial<Core
 /** The first root of a session, which it tells nobody of. */
 export function rootOf(session: ClientSession): RootIndex {
   return (session as unknown as { roots: readonly RootIndex[] }).roots[0]!;
+}
+
+/** Another measure of what changes all the time. */
+export function setVolatile(session: ClientSession, volatile: VolatileFiles): void {
+  Object.assign(rootOf(session), { volatile });
 }
 
 /** How many files were cut and tokenised since. */

@@ -175,7 +175,10 @@ class Answer {
     const { indexer } = this.core;
     const { wait = defaultWaitSeconds } = this.params;
     const deadline = wait === 'full' ? Infinity : this.begin + wait * 1000;
-    if (wait === 'full') await this.readRest(Infinity);
+    if (wait === 'full') {
+      await this.session.takeAll();
+      await this.readRest(Infinity);
+    }
     if (indexer.idle && !this.session.roots.some((root) => root.hasOverBudget)) return;
     const matching = await this.matchingSegments(deadline);
     const wanted = matching.filter(({ segment }) => this.core.memory.handleOf(segment.key) === undefined);

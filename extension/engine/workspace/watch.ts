@@ -441,10 +441,11 @@ function difference(before: Snapshot, after: Snapshot): string[] {
 
 /**
  * Tells files that change in window after window (logs, databases), which are set aside by the rule `volatile`, and when they
- * have come to rest. Times are the caller's, monotonic.
+ * have come to rest. Times are the caller's, monotonic. What it costs is a matter of what changed, not of how many there are.
  */
 export class VolatileFiles {
-  private readonly changes = new Map<string, number[]>();
+  /** When they changed lately, and when those that are set aside changed last; in both, who changed longest ago comes first. */
+  private readonly changes = new Map<string, readonly number[]>();
   private readonly setAside = new Map<string, number>();
 
   constructor(
@@ -453,33 +454,53 @@ export class VolatileFiles {
     /** … within this time are too many; … */
     private readonly spanMs = 60_000,
     /** … and this long without any is rest. */
-    private readonly restMs = 300_000,
+    private readonly restMs = 60_000,
   ) {}
 
-  has(path: string): boolean {
-    return this.setAside.has(path);
+  /** All that is set aside. */
+  get paths(): string[] {
+    return [...this.setAside.keys()];
+  }
+
+  /** When the first of them has come to rest, if it does not change again; undefined where nothing is set aside. */
+  get restsAtMs(): number | undefined {
+    for (const at of this.setAside.values()) return at + this.restMs;
+    return undefined;
   }
 
   /** Notes a change, once per change set; true where the file is, or now becomes, volatile. */
   note(path: string, nowMs: number): boolean {
-    if (this.setAside.has(path)) {
-      this.setAside.set(path, nowMs);
-      return true;
+    for (const [old, times] of this.changes) {
+      if (nowMs - (times.at(-1) ?? 0) < this.spanMs) break;
+      this.changes.delete(old);
     }
-    const recent = (this.changes.get(path) ?? []).filter((at) => nowMs - at < this.spanMs);
-    recent.push(nowMs);
-    this.changes.set(path, recent);
-    if (recent.length < this.limit) return false;
+    const recent = [...(this.changes.get(path) ?? []).filter((at) => nowMs - at < this.spanMs), nowMs];
     this.changes.delete(path);
+    if (!this.setAside.delete(path) && recent.length < this.limit) {
+      this.changes.set(path, recent);
+      return false;
+    }
     this.setAside.set(path, nowMs);
     return true;
   }
 
-  /** Files that have come to rest since, no longer volatile: to be read again. */
-  takeRested(nowMs: number): string[] {
-    const rested = [...this.setAside].filter(([, at]) => nowMs - at >= this.restMs).map(([path]) => path);
-    for (const path of rested) this.setAside.delete(path);
-    for (const [path, times] of this.changes) if (nowMs - (times[times.length - 1] ?? 0) >= this.spanMs) this.changes.delete(path);
+  /** Those that have come to rest: to be read again, and released then. */
+  rested(nowMs: number): string[] {
+    const rested: string[] = [];
+    for (const [path, at] of this.setAside) {
+      if (nowMs - at < this.restMs) break;
+      rested.push(path);
+    }
     return rested;
+  }
+
+  /** Volatile no longer: only as many changes again make it so. */
+  release(path: string): void {
+    this.setAside.delete(path);
+  }
+
+  clear(): void {
+    this.changes.clear();
+    this.setAside.clear();
   }
 }
