@@ -361,7 +361,8 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
   private async isAsRead(record: FileRecord): Promise<boolean> {
     const { current, info } = record;
     const bytes = await this.read(record, this.shadows.get(record.path), () => record.current === current && record.info === info);
-    return !bytes || this.parts.hash.fileKey(bytes, record.path, cutterVersion) === current?.fileKey;
+    // Of what is being read only another version is a reason to begin again.
+    return !bytes || this.parts.hash.fileKey(bytes, record.path, cutterVersion) === (record.next ?? current)?.fileKey;
   }
 
   /** Finds out which of the files that wait cannot be read; at most `limit` are looked at. */

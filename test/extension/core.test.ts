@@ -309,6 +309,29 @@ check('a file that is written twice within a step of the clock is what was writt
   assert.notDeepEqual(memoryOf(core, session), first);
 });
 
+check('a look at a file that is being read does not have it read from the beginning again', async (bench) => {
+  bench.write('a.ts', 'export const a = 1;\n');
+  const core = await bench.core();
+  const session = await bench.session(core);
+  await session.ingest(never);
+  const index = rootOf(session);
+  const file = path.join(bench.workspace, 'a.ts');
+  const record = index.recordAt(file)!;
+  session.pause({ paused: true });
+  writeFileSync(file, 'export const another = 2;\n');
+  await index.lookAt(['a.ts']);
+  await core.indexer.prepare(record);
+  const { next } = record;
+  assert.ok(next);
+  // On a slow machine it is read too late for that.
+  record.young = true;
+  await session.coverage({});
+  assert.equal(record.next, next);
+  session.pause({ paused: false });
+  await session.ingest(never);
+  assert.equal(record.current, next);
+});
+
 check('what becomes excluded leaves memory; the reason is told', async (bench) => {
   bench.write('keep.ts', 'export const kept = 1;\n');
   bench.write('drop/secret.ts', 'export const dropped = 2;\n');
