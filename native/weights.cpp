@@ -319,7 +319,8 @@ Weights load_weights(const ModelConfig& config, const Checkpoint& checkpoint, co
     fail(ErrorCode::out_of_memory, checkpoint.folder(), ": expected ", n_bytes,
          " bytes of free memory for its weights, found ", available_bytes);
   }
-  // A decoded token reads all weights once: on pages of 4 KB a third of its time went into translating addresses.
+  // A decoded token reads all weights once: on pages of 4 KB a tenth of its time went into translating addresses, a third beside
+  // other work (docs/performance.md).
   const size_t arena_bytes = Arena::padded(n_bytes, 4 * slots.size());
   Arena arena(huge_page_memory(arena_bytes), arena_bytes);
   std::atomic<size_t> next{0};
