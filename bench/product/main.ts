@@ -13,6 +13,7 @@ import type { RootIndex } from '../../extension/engine/root-index';
 import type { ClientSession, SessionClient } from '../../extension/engine/session';
 import { replaceEncode, rootOf } from '../../test/reliability/tiny-core';
 import { fetchDebianSource } from './debian';
+import { say, spread } from '../words';
 
 const usage = `node bench/product.mjs [ingest] [save] [ask] [complete] [--debian PACKAGE] [--tokens N] [--budget N] [--rounds N] [--threads N]
 
@@ -236,18 +237,6 @@ async function complete(): Promise<void> {
 /** Where lines begin that a user might type: indented statements. */
 function statements(text: string): { offset: number; length: number }[] {
   return [...text.matchAll(/^ {4}(?:const|return|if|await|for|this)\b.*$/gm)].map((m) => ({ offset: m.index + 4, length: m[0].length - 4 }));
-}
-
-// ---- words ----------------------------------------------------------------------------------------------------------------------------
-
-function spread(values: readonly number[]): string {
-  const sorted = [...values].sort((a, b) => a - b);
-  const at = (share: number): string => (sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? NaN).toFixed(0);
-  return `p50 ${at(0.5)}, p95 ${at(0.95)}, at most ${at(1)}`;
-}
-
-function say(title: string, lines: readonly string[]): void {
-  console.log([`${title} (load ${os.loadavg()[0]!.toFixed(1)})`, ...lines.map((line) => `  ${line}`)].join('\n'));
 }
 
 async function main(): Promise<void> {

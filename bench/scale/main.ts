@@ -15,6 +15,7 @@ import type { RootIndex } from '../../extension/engine/root-index';
 import type { ClientSession } from '../../extension/engine/session';
 import { walk } from '../../extension/engine/workspace/walk';
 import { countCuts, loadTinyCore, never, replaceEncode, rootOf } from '../../test/reliability/tiny-core';
+import { say, spread } from '../words';
 import { fileName, git, writeBranches, writeData, writeFiles } from './workspaces';
 
 const usage = `node bench/scale.mjs [switch] [storm] [edit] [reopen] [idle] [walk] [--switched N] [--tokens N] [--files N] [--seconds N]
@@ -306,16 +307,6 @@ async function lookThrough(): Promise<void> {
 // ---- words ----------------------------------------------------------------------------------------------------------------------------
 
 const mib = (bytes: number): string => (bytes / 2 ** 20).toFixed(0);
-
-function spread(all: readonly number[]): string {
-  const sorted = [...all].sort((a, b) => a - b);
-  const at = (share: number): string => (sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? NaN).toFixed(0);
-  return `p50 ${at(0.5)}, p95 ${at(0.95)}, at most ${at(1)}`;
-}
-
-function say(title: string, lines: readonly string[]): void {
-  console.log([`${title} (load ${os.loadavg()[0]!.toFixed(1)})`, ...lines.map((line) => `  ${line}`)].join('\n'));
-}
 
 async function main(): Promise<void> {
   if (values.help || positionals.some((name) => !names.includes(name))) {
