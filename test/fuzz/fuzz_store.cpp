@@ -15,10 +15,6 @@ namespace {
 
 using namespace sala;
 
-void put(std::string& bytes, size_t at, uint64_t value, size_t n_bytes) {
-  for (size_t i = 0; i < n_bytes; ++i) bytes[at + i] = char(uint8_t(value >> 8 * i));
-}
-
 void mend_manifest(std::string& bytes) {
   constexpr size_t kBody = 32;
   if (bytes.size() < kBody) return;

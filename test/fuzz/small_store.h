@@ -15,6 +15,11 @@ namespace sala {
 inline const std::string kSmallStoreFolder = "store";
 inline const std::string kSmallStoreIdentity = "a model";
 
+// Little-endian, as all numbers of both: for checksums that are mended.
+inline void put(std::string& bytes, size_t at, uint64_t value, size_t n_bytes) {
+  for (size_t i = 0; i < n_bytes; ++i) bytes[at + i] = char(uint8_t(value >> 8 * i));
+}
+
 inline StoreOptions small_store_options() {
   StoreOptions options;
   options.reading = ReadingKeys{0, {0}};
