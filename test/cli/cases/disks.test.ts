@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { execFileSync } from 'node:child_process';
-import { appendFileSync, closeSync, ftruncateSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, closeSync, ftruncateSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { eventually, failureOf, isRoot, statesOf, storedRecords, tinyModel, withCase, type Answer, type Case, type StoredRecord } from './support';
 
@@ -56,14 +56,7 @@ describe('disks and files', { concurrency: 3 }, () => {
 
   test('a disk that becomes read-only while the engine runs', { skip: isRoot ? false : 'needs root, to mount a disk' }, (t) =>
     withCase(tinyModel, async (c) => {
-      mkdirSync(c.store);
-      try {
-        execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64m', 'tmpfs', c.store], { stdio: 'ignore' });
-      } catch {
-        t.skip('no disk can be mounted here');
-        return;
-      }
-      c.afterwardsDo(() => void execFileSync('umount', ['-l', c.store]));
+      if (!c.mountStore('64m')) return t.skip('no disk can be mounted here');
       c.write({ 'a.ts': 'export const a = 1;\n' });
       await c.ingest();
       const running = c.start(['ask', '--json', '-']);

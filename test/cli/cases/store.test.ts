@@ -297,14 +297,7 @@ describe('one store', { concurrency: 5 }, () => {
 
   test('a full disk', { skip: isRoot ? false : 'needs root, to mount a small disk' }, async (t) =>
     withCase(tinyModel, async (c) => {
-      mkdirSync(c.store);
-      try {
-        execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', c.store], { stdio: 'ignore' });
-      } catch {
-        t.skip('no disk can be mounted here');
-        return;
-      }
-      c.afterwardsDo(() => void execFileSync('umount', ['-l', c.store]));
+      if (!c.mountStore('1m')) return t.skip('no disk can be mounted here');
       c.write(Object.fromEntries(Array.from({ length: 400 }, (_, i) => [`f${i}.ts`, `export const many_${i} = [${'12, '.repeat(60)}${i}];\n`])));
       const failure = failureOf(await c.start(['ingest', '--json']).ended);
       assert.equal(failure.code, 'store_full');

@@ -3,7 +3,7 @@
 // in their environment, which the engine inherits from the command line that starts it.
 
 import assert from 'node:assert/strict';
-import { spawn, type ChildProcess } from 'node:child_process';
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -84,6 +84,18 @@ export class Case {
   /** For what a test made beside the case: mounts, folders without permission. Run in reverse order. */
   afterwardsDo(work: () => void | Promise<void>): void {
     this.afterwards.push(work);
+  }
+
+  /** Puts the store on a disk of its own, of such a size (mount(8)); false: none can be mounted here. */
+  mountStore(size: string): boolean {
+    mkdirSync(this.store);
+    try {
+      execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${size}`, 'tmpfs', this.store], { stdio: 'ignore' });
+    } catch {
+      return false;
+    }
+    this.afterwardsDo(() => void execFileSync('umount', ['-l', this.store]));
+    return true;
   }
 
   start(args: readonly string[], options: RunOptions = {}): Running {
