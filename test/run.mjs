@@ -19,6 +19,8 @@ const results = path.join(output, 'test');
 
 /** What runs longer hangs: it is ended and has failed. */
 const longestMs = 15 * 60_000;
+/** The same of one file under Node's runner, so that what the other files had to say is not lost with it. */
+const longestFileMs = 5 * 60_000;
 
 /**
  * In the order of what is quickest to tell.
@@ -143,7 +145,7 @@ async function underNode(/** @type {string} */ name, /** @type {readonly string[
   const tap = path.join(results, `${name}.tap`);
   const reporters = ['--test-reporter=spec', '--test-reporter-destination=stdout'];
   reporters.push('--test-reporter=tap', `--test-reporter-destination=${tap}`);
-  const ended = await run(name, process.execPath, ['--enable-source-maps', '--test', ...reporters, ...bundles]);
+  const ended = await run(name, process.execPath, ['--enable-source-maps', '--test', `--test-timeout=${longestFileMs}`, ...reporters, ...bundles]);
   const counts = await readFile(tap, 'utf8');
   const of = (/** @type {string} */ what) => Number(new RegExp(`^# ${what} (\\d+)$`, 'm').exec(counts)?.[1] ?? 0);
   const count = { passed: of('pass'), failed: of('fail') + of('cancelled'), skipped: of('skipped') + of('todo') };

@@ -348,7 +348,14 @@ export class Window {
   }
 
   async openContainer(name) {
-    await this.page.locator('.part.activitybar .action-item', { has: this.page.locator(`[aria-label^="${name}"]`) }).first().click();
+    const item = this.page.locator('.part.activitybar .action-item', { has: this.page.locator(`[aria-label^="${name}"]`) }).first();
+    // What the editor still does while it starts may show another one again; and a click on what is shown hides it.
+    await poll(`${name} is shown`, async () => {
+      if (await item.evaluate((element) => element.classList.contains('checked'))) return true;
+      await item.click();
+      await delay(200);
+      return false;
+    });
   }
 
   /** A webview lies two frames deep; the outer one's address names its extension. */

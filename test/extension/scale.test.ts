@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import test from 'node:test';
@@ -12,6 +12,7 @@ import type { Core } from '../../extension/engine/core';
 import type { CoverageChange, OpenParams } from '../../extension/engine/messages';
 import type { FileRecord } from '../../extension/engine/root-index';
 import type { ClientSession } from '../../extension/engine/session';
+import { eventually } from './fake-dist';
 import { countCuts, loadTinyCore, never, numbersAreTrue, replaceEncode, rootOf } from '../reliability/tiny-core';
 
 class Bench {
@@ -169,7 +170,9 @@ check('an edit goes through no list of all files', async (bench) => {
   Object.assign(rootOf(session), { admitted: () => (read++, admitted.call(rootOf(session))) });
   writeFileSync(files[3]!, 'export const edited = 1;\n');
   session.filesChanged({ paths: [files[3]!] });
-  while (rootOf(session).records.get('src/d3/f3.ts')!.tokens !== undefined) await sleep(1);
+  // Looked at, and perhaps cut already: either way under its new stamp.
+  const bytes = statSync(files[3]!).size;
+  await eventually('looked at', () => rootOf(session).records.get('src/d3/f3.ts')!.info.bytes === bytes);
   await session.ingest(never);
   assert.deepEqual([walks, read], [0, 0]);
   assert.equal(rootOf(session).count().files, 120);
