@@ -381,6 +381,8 @@ export class ClientSessionOver implements ClientSession {
     // A document outlives its file, which may come back.
     if (text === null || at.root.records.has(at.path)) this.search.setText({ root: at.root.dir, path: at.path }, text);
     if (at.root.shadow(at.path, text)) this.core.indexer.changed();
+    // Saved, most likely: no need to wait for a watcher to say so.
+    if (text === null) void this.lookAt(at.root, [at.path]);
   }
 
   async forget(): Promise<{ segments: number; bytes: number }> {

@@ -7,7 +7,8 @@ import { diskFolders, fileUriOf, locate, pathOf } from './locate';
 import { fileTextOf } from './notebook-cells';
 import type { Session } from './session';
 
-const changes_ms = 150;
+/** The editor's watcher has gathered already. */
+const changes_ms = 50;
 /** More at once is a branch switch: the engine looks at everything. */
 const maxChanges = 2000;
 const document_ms = 400;
@@ -104,7 +105,7 @@ export class Documents implements vscode.Disposable {
     }, document_ms));
   }
 
-  /** What is on disk counts again. */
+  /** What is on disk counts again, and is looked at: the watcher's word of a save comes later. */
   #settled({ uri }: { readonly uri: vscode.Uri }): void {
     const location = locate(uri);
     if (location === null) return;

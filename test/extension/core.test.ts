@@ -260,6 +260,21 @@ check('an unsaved document shadows its file, and the file comes back', async (be
   assert.deepEqual(memoryOf(core, session), saved);
 });
 
+check('a document that is settled is looked at, whatever a watcher says of its file', async (bench) => {
+  bench.write('a.py', 'def old_name():\n    return 1\n');
+  const core = await bench.core();
+  const session = await bench.session(core);
+  await session.ingest(never);
+  const text = 'def new_name():\n    return 2\n';
+  session.document({ path: path.join(bench.workspace, 'a.py'), text });
+  await session.ingest(never);
+  const typed = memoryOf(core, session);
+  bench.write('a.py', text);
+  session.document({ path: path.join(bench.workspace, 'a.py'), text: null });
+  await session.ingest(never);
+  assert.deepEqual(memoryOf(core, session), typed);
+});
+
 check('an unsaved document outlives its file, and shadows it no longer than it is unsaved', async (bench) => {
   bench.write('a.py', 'def old_name():\n    return 1\n');
   bench.write('b.py', 'b = 1\n');

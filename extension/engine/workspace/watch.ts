@@ -30,7 +30,9 @@ export interface WatchOptions {
   readonly onRoot?: (state: 'gone' | 'back') => void;
   /** Paths whose events are not reported, such as our own store. */
   readonly ignores?: (path: string) => boolean;
+  /** How long nothing may happen before changes are told, and how long where nothing was told for `maxDelayMs`: a save. */
   readonly debounceMs?: number;
+  readonly firstDebounceMs?: number;
   readonly maxDelayMs?: number;
   readonly pollMs?: number;
   readonly heartbeatMs?: number;
@@ -79,6 +81,7 @@ const networkFileSystems = new Map<number, string>([
 class RootWatcher implements RootWatch {
   private readonly recursive = process.platform !== 'linux';
   private readonly debounceMs: number;
+  private readonly firstDebounceMs: number;
   private readonly maxDelayMs: number;
   private readonly pollMs: number;
   private readonly heartbeatMs: number;
@@ -96,6 +99,7 @@ class RootWatcher implements RootWatch {
   private pendingAll = false;
   private events = 0;
   private firstEvent = 0;
+  private lastFlush = -Infinity;
   private flushTimer: NodeJS.Timeout | undefined;
   /** Watched folders whose name now stands for another folder, or none. */
   private readonly replaced = new Set<string>();
@@ -112,6 +116,7 @@ class RootWatcher implements RootWatch {
 
   constructor(private readonly options: WatchOptions) {
     this.debounceMs = options.debounceMs ?? 150;
+    this.firstDebounceMs = Math.min(options.firstDebounceMs ?? 40, this.debounceMs);
     this.maxDelayMs = options.maxDelayMs ?? 1000;
     this.pollMs = options.pollMs ?? 10_000;
     this.heartbeatMs = options.heartbeatMs ?? 2000;
@@ -239,7 +244,8 @@ class RootWatcher implements RootWatch {
       this.pending.clear();
     } else if (!this.pendingAll) this.pending.add(path);
     const isStorm = this.events > stormPaths;
-    const quiet = this.debounceMs * (isStorm ? stormFactor : 1);
+    const isFirst = !isStorm && now - this.lastFlush > this.maxDelayMs;
+    const quiet = isFirst ? this.firstDebounceMs : this.debounceMs * (isStorm ? stormFactor : 1);
     const left = this.firstEvent + this.maxDelayMs * (isStorm ? 2 * stormFactor : 1) - now;
     clearTimeout(this.flushTimer);
     this.flushTimer = setTimeout(() => this.inTurn(() => this.flush()), Math.max(0, Math.min(quiet, left)));
@@ -262,6 +268,7 @@ class RootWatcher implements RootWatch {
     this.pending = new Set();
     this.pendingAll = false;
     this.events = 0;
+    this.lastFlush = performance.now();
     if (this.replaced.size > 0) await this.renewReplaced();
     if (this.closed) return;
     await this.options.onChange(paths);
