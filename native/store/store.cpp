@@ -930,8 +930,9 @@ uint64_t Store::copy_out_of(File& file, uint64_t max_bytes) {
   }
   uint64_t copied = 0;
   std::sort(live.begin(), live.end());
-  for (const auto& [offset, key] : live) {
+  for (const auto& place : live) {
     if (copied >= max_bytes) break;
+    const SegmentKey& key = place.second;  // a binding of its own: Clang 14 captures no structured one
     try {
       with_segment(key, [&](File& from, const StoredSegment& segment) {
         const FileBytes bytes = bytes_of(from, segment.end());
