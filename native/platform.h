@@ -30,7 +30,7 @@ class MappedFile {
   size_t size() const { return size_; }
   const std::string& path() const { return path_; }
 
-  // The pages that touch offset … offset + n_bytes − 1 may leave memory; a later read fetches them again.
+  // The pages that touch offset … offset + n_bytes − 1, and some around them, may leave memory; a later read fetches them again.
   void advise_dont_need(size_t offset, size_t n_bytes) const;
   void close();
 

@@ -4,12 +4,6 @@
 
 namespace sala {
 
-namespace {
-
-constexpr size_t kRecentImages = 32;
-
-}  // namespace
-
 SegmentTable::SegmentTable(const ModelConfig& config, KvForm form, std::shared_ptr<Store> store, std::optional<ReadingKeys> reading)
     : config_(config), form_(form), store_(std::move(store)), reading_(std::move(reading)) {}
 
@@ -141,6 +135,8 @@ void SegmentTable::release(int handle) noexcept {
   reading_key_bytes_ -= segment.keys.size();
   if (segment.resident) image_bytes_ -= segment.resident->size();
   if (segment.acquired) store_->release(segment.key);
+  const auto recent = std::find_if(recent_.begin(), recent_.end(), [&](const auto& known) { return known.first == handle; });
+  if (recent != recent_.end()) drop_recent(recent);
   forget_key(segment, handle);
   by_handle_.erase(at);
 }
@@ -148,7 +144,11 @@ void SegmentTable::release(int handle) noexcept {
 SegmentImage SegmentTable::image(int handle) {
   Segment& segment = get(handle);
   if (segment.resident) return {segment.resident, segment.resident->data()};
-  if (std::shared_ptr<const void> owner = segment.mapped.lock()) return {owner, segment.mapped_bytes};
+  if (std::shared_ptr<const void> owner = segment.mapped.lock()) {
+    SegmentImage image{std::move(owner), segment.mapped_bytes};
+    keep_recent(handle, image);
+    return image;
+  }
   SegmentImage image;
   try {
     image = store_->map(segment.key);
@@ -158,9 +158,21 @@ SegmentImage SegmentTable::image(int handle) {
   }
   segment.mapped = image.owner;
   segment.mapped_bytes = image.bytes;
-  recent_.push_front(image);
-  if (recent_.size() > kRecentImages) recent_.pop_back();
+  keep_recent(handle, image);
   return image;
+}
+
+void SegmentTable::keep_recent(int handle, const SegmentImage& image) {
+  const auto known = std::find_if(recent_.begin(), recent_.end(), [&](const auto& recent) { return recent.first == handle; });
+  if (known != recent_.end()) return recent_.splice(recent_.begin(), recent_, known);
+  recent_.emplace_front(handle, image);
+  recent_bytes_ += get(handle).layout.image_bytes();
+  while (recent_bytes_ > kRecentBytes && recent_.size() > 1) drop_recent(std::prev(recent_.end()));
+}
+
+void SegmentTable::drop_recent(std::list<std::pair<int, SegmentImage>>::iterator at) noexcept {
+  recent_bytes_ -= by_handle_.find(at->first)->second.layout.image_bytes();
+  recent_.erase(at);
 }
 
 ViewSegment SegmentTable::view(int handle, int n_hidden) const {

@@ -1,5 +1,6 @@
 // All segments in memory, by handle and by address. Reading keys stay resident; images are mapped from the store when a view needs
-// them, or kept on the heap where there is no store or it has no room. Used by the engine thread only.
+// them, or kept on the heap where there is no store or it has no room. Of the mapped ones those in view are resident, and as many of
+// those used last as fit into kRecentBytes: last use decides what is resident, never what is in. Used by the engine thread only.
 #pragma once
 
 #include <list>
@@ -25,6 +26,9 @@ class SegmentTable {
   // Handle of a segment that is in memory or in the store, with one more reference; −1 otherwise, also where it was damaged: then the
   // store has dropped it.
   int open(const SegmentKey& key);
+
+  // Of mapped images that are kept for the next view; the last one whatever its size.
+  static constexpr size_t kRecentBytes = size_t{32} << 20;
 
   struct Added {
     int handle;
@@ -73,6 +77,8 @@ class SegmentTable {
   const Segment& get(int handle) const;
   Segment& get(int handle) { return const_cast<Segment&>(std::as_const(*this).get(handle)); }
   int insert(Segment segment);
+  void keep_recent(int handle, const SegmentImage& image);
+  void drop_recent(std::list<std::pair<int, SegmentImage>>::iterator at) noexcept;
   // From now on the address leads to nothing: it may do so already, or to another handle.
   void forget_key(const Segment& segment, int handle) noexcept;
   Aligned<uint8_t> gathered_keys(const SegmentLayout& layout, const uint8_t* image) const;
@@ -86,7 +92,8 @@ class SegmentTable {
   std::vector<int> refused_;  // handles of what is on the heap though there is a store; some may be gone
   int next_handle_ = 0;
   size_t reading_key_bytes_ = 0, image_bytes_ = 0;
-  std::list<SegmentImage> recent_;  // mappings kept for the next view, most recent first
+  std::list<std::pair<int, SegmentImage>> recent_;  // by handle, used last first
+  size_t recent_bytes_ = 0;
 };
 
 }  // namespace sala

@@ -25,7 +25,8 @@ class SystemReadableFile : public ReadableFile {
     auto mapped = std::make_shared<MappedFile>(path_, ErrorCode::store_invalid, true);
     const uint8_t* data = mapped->data();
     const size_t size = mapped->size();
-    return {std::move(mapped), data, size};
+    const auto let_go = [file = mapped.get()](size_t offset, size_t n_bytes) { file->advise_dont_need(offset, n_bytes); };
+    return {std::move(mapped), data, size, let_go};
   }
 
  private:

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -21,6 +22,8 @@ struct FileBytes {
   std::shared_ptr<const void> owner;
   const uint8_t* data = nullptr;
   size_t size = 0;
+  // The pages of some of them may leave memory; whoever reads them again fetches them again. Empty: they stay. As valid as the bytes.
+  std::function<void(size_t offset, size_t n_bytes)> let_go = nullptr;
 };
 
 class WritableFile {

@@ -479,7 +479,7 @@ std::optional<StoredSegment> Store::locate(const SegmentKey& key, FilePtr& file)
   return at->second;
 }
 
-FileBytes Store::bytes_of(File& file, uint64_t end) const {
+FileBytes Store::bytes_of(File& file, uint64_t begin, uint64_t end) const {
   std::lock_guard lock(file.mapping_mutex);
   auto owner = file.mapping.lock();
   if (!owner || file.mapped.size < end) {
@@ -487,9 +487,15 @@ FileBytes Store::bytes_of(File& file, uint64_t end) const {
     if (mapped.size < end) fail(ErrorCode::store_invalid, file.path, ": expected at least ", end, " bytes, found ", mapped.size);
     owner = std::move(mapped.owner);
     file.mapping = owner;
-    file.mapped = {nullptr, mapped.data, mapped.size};
+    file.mapped = {nullptr, mapped.data, mapped.size, mapped.let_go};
   }
-  return {std::move(owner), file.mapped.data, file.mapped.size};
+  FileBytes bytes{nullptr, file.mapped.data, file.mapped.size};
+  const void* mapping = owner.get();
+  bytes.owner = {mapping, [owner = std::move(owner), let_go = file.mapped.let_go, begin, end](const void*) mutable {
+                   if (let_go) let_go(begin, end - begin);
+                   owner.reset();  // who still remembers this weakly must not keep the mapping
+                 }};
+  return bytes;
 }
 
 SegmentRecord Store::record_of(const FileBytes& bytes, const File& file, const SegmentKey& key, const StoredSegment& segment) const {
@@ -508,7 +514,7 @@ Aligned<uint8_t> Store::keys_of(File& file, const StoredSegment& segment) const 
     if (last_reader_.first != file.number) last_reader_ = {file.number, files_.open_read(file.path)};
     reader = last_reader_.second;
   }
-  Aligned<uint8_t> keys(reading_keys_bytes(layout, reading));
+  auto keys = Aligned<uint8_t>::uninitialized(reading_keys_bytes(layout, reading));
   if (segment.keys_offset != 0) {
     reader->read(segment.keys_offset, keys.data(), keys.size());
   } else {
@@ -548,14 +554,14 @@ void Store::drop(const SegmentKey& key, const StoredSegment& segment, const std:
 
 SegmentImage Store::map(const SegmentKey& key) {
   return with_segment(key, [&](File& file, const StoredSegment& segment) {
-    const FileBytes bytes = bytes_of(file, segment.end());
+    const FileBytes bytes = bytes_of(file, segment.offset, segment.end());
     return SegmentImage{bytes.owner, record_of(bytes, file, key, segment).image()};
   });
 }
 
 FileBytes Store::record(const SegmentKey& key) {
   return with_segment(key, [&](File& file, const StoredSegment& segment) {
-    const FileBytes bytes = bytes_of(file, segment.end());
+    const FileBytes bytes = bytes_of(file, segment.offset, segment.end());
     record_of(bytes, file, key, segment);
     return FileBytes{bytes.owner, bytes.data + segment.offset, size_t(segment.record_bytes())};
   });
@@ -563,7 +569,7 @@ FileBytes Store::record(const SegmentKey& key) {
 
 std::vector<int32_t> Store::tokens(const SegmentKey& key) {
   return with_segment(key, [&](File& file, const StoredSegment& segment) {
-    const FileBytes bytes = bytes_of(file, segment.end());
+    const FileBytes bytes = bytes_of(file, segment.offset, segment.end());
     return record_of(bytes, file, key, segment).tokens();
   });
 }
@@ -812,7 +818,7 @@ void Store::seal(File& file) {
   FileBytes bytes;
   std::vector<Bytes> parts;
   try {
-    bytes = bytes_of(file, before);
+    bytes = bytes_of(file, 0, before);
     parts.push_back({kZeros, size_t(keys_offset - before)});
     for (auto& [key, segment] : live) {
       const uint8_t* image = bytes.data + segment.offset + segment_front_bytes(segment.layout);
@@ -935,7 +941,7 @@ uint64_t Store::copy_out_of(File& file, uint64_t max_bytes) {
     const SegmentKey& key = place.second;  // a binding of its own: Clang 14 captures no structured one
     try {
       with_segment(key, [&](File& from, const StoredSegment& segment) {
-        const FileBytes bytes = bytes_of(from, segment.end());
+        const FileBytes bytes = bytes_of(from, segment.offset, segment.end());
         record_of(bytes, from, key, segment);
         if (options_.reading) {
           const uint8_t* image = bytes.data + segment.offset + segment_front_bytes(segment.layout);
@@ -1138,7 +1144,7 @@ void Store::verify_file(const FilePtr& file, Verification& found) {
   bool sound = false;
   try {
     if (sealed) {
-      const FileBytes mapped = bytes_of(*file, bytes);
+      const FileBytes mapped = bytes_of(*file, 0, bytes);
       sound = mapped.size == sealed->bytes && XXH3_64bits(mapped.data, mapped.size) == sealed->checksum;
     } else {
       sound = has_header(*file);

@@ -147,7 +147,9 @@ class Store {
 
   // Where a segment is, and its file; nothing: it is not there.
   std::optional<StoredSegment> locate(const SegmentKey& key, FilePtr& file) const;
-  FileBytes bytes_of(File& file, uint64_t end) const;
+  // A file, mapped, of which begin … end is used: that is there. Its pages are given up with the owner, since the mapping lives on
+  // while anything else of the file is in use.
+  FileBytes bytes_of(File& file, uint64_t begin, uint64_t end) const;
   SegmentRecord record_of(const FileBytes& bytes, const File& file, const SegmentKey& key, const StoredSegment& segment) const;
   Aligned<uint8_t> keys_of(File& file, const StoredSegment& segment) const;
   // Calls use(file, segment); where that finds damage the segment is dropped, unless it was moved meanwhile.
