@@ -17,7 +17,7 @@ import { SegmentMemory } from './segment-memory';
 import type { ClientSession, CoreOptions, EngineCore, SessionClient } from './session';
 import { StoreKeeper } from './store-keeper';
 import { Tokenizer } from './tokenizer';
-import { createCutter, type Cutter } from './tokenizer-worker';
+import { startCutter, type Cutter } from './tokenizer-worker';
 import { version } from '../../package.json';
 import type { FilterSettings } from './workspace/filter';
 import { Hash } from './workspace/hash';
@@ -69,13 +69,13 @@ export class Core implements EngineCore {
   static async load(options: CoreOptions): Promise<Core> {
     const dir = options.modelDir ?? (await findModel());
     const model = await readModelFolder(dir);
-    const tokenizer = new Tokenizer(model);
     const addon = loadAddon();
     const threads = options.threads ?? addon.physicalCores();
     options.onProgress(`loading ${model.sala.name}`);
     const identity = options.store === undefined ? dir : path.basename(options.store);
     if (options.store !== undefined) await dropOldFolders(options.store, options.log);
-    const native = await addon.load({
+    // The weights are read on threads of the addon; this one makes the tokenizer meanwhile.
+    const loading = addon.load({
       modelDir: dir,
       activations: options.activations,
       threads,
@@ -83,10 +83,12 @@ export class Core implements EngineCore {
       maxMemoryBytes: options.maxMemoryBytes ?? defaultMaxMemoryBytes(),
       ...(options.store !== undefined && { store: { dir: options.store, identity, maxBytes: options.maxDiskBytes ?? defaultMaxDiskBytes } }),
     });
+    const tokenizer = makeTokenizer(model, loading);
+    const native = await loading;
     if (native.storeFailure) options.log(`store: ${native.storeFailure.code}: ${native.storeFailure.message}; nothing is kept this time`);
     const prefix = tokenizer.encodeTemplate(model.sala.prefix);
     await native.setPrefix(prefix);
-    const core = new Core(native, model, tokenizer, prefix, await createCutter(dir), await Hash.create(), identity, threads, options);
+    const core = new Core(native, model, tokenizer, prefix, startCutter(dir), await Hash.create(), identity, threads, options);
     await core.keeper?.open();
     core.packTable = await PackTable.open(core.keeper, native.info.numerics);
     return core;
@@ -246,6 +248,16 @@ export class Core implements EngineCore {
     await this.cutter.close();
     await this.keeper?.close();
     await this.native.close();
+  }
+}
+
+/** Where there can be none, what is being loaded is let go of. */
+function makeTokenizer(model: ModelFolder, loading: Promise<NativeEngine>): Tokenizer {
+  try {
+    return new Tokenizer(model);
+  } catch (error) {
+    loading.then((native) => native.close()).catch(() => {});
+    throw error;
   }
 }
 

@@ -42,6 +42,13 @@ export async function createCutter(modelDir: string, script = assetPath('tokeniz
   return cutter;
 }
 
+/** The same, not waiting for the thread: what keeps it from starting is told to whoever has something cut, and it is tried again then. */
+export function startCutter(modelDir: string, script = assetPath('tokenizer-worker.cjs')): Cutter {
+  const cutter = new ThreadCutter(modelDir, script);
+  cutter.start().catch(() => {});
+  return cutter;
+}
+
 interface Pending {
   readonly request: SegmentRequest;
   resolve(segments: SegmentCut[]): void;

@@ -47,19 +47,31 @@ export class Tokenizer {
     this.addedPattern = contents.length > 0 ? new RegExp(`(${contents.map(escapeRegExp).join('|')})`, 'u') : /($.)/u;
 
     const family = familyOf(json, fail);
-    const pieces: Uint8Array[] = [];
-    for (const [piece, id] of Object.entries(vocab)) pieces[id] = family.bytesOf(piece);
-    for (const [content, id] of this.added) pieces[id] = Buffer.from(content);
+    const pieces: string[] = [];
+    for (const [piece, id] of Object.entries(vocab)) pieces[id] = piece;
+    const addedIds = new Set<number>();
+    for (const [content, id] of this.added) {
+      pieces[id] = content;
+      addedIds.add(id);
+    }
     if (pieces.length > model.vocabSize) {
       throw fail(`ids below the model's vocab_size ${model.vocabSize}, found ${pieces.length - 1}`);
     }
     for (let byte = 0; byte < 256; byte++) {
       if (vocab[family.pieceOf(byte)] === undefined) throw fail(`a token for each byte, found none for ${byte}`);
     }
+    // Into one buffer: an array of bytes for each piece costs as much as all else here.
+    let units = 0;
+    pieces.forEach((piece) => (units += piece.length));
+    const bytes = Buffer.alloc(3 * units);
     this.offsets = new Uint32Array(model.vocabSize + 1);
-    for (let id = 0; id < model.vocabSize; id++) this.offsets[id + 1] = at(this.offsets, id) + (pieces[id]?.length ?? 0);
-    this.bytes = new Uint8Array(at(this.offsets, model.vocabSize));
-    pieces.forEach((piece, id) => this.bytes.set(piece, this.offsets[id]));
+    let end = 0;
+    for (let id = 0; id < model.vocabSize; id++) {
+      const piece = pieces[id];
+      if (piece !== undefined) end = addedIds.has(id) ? end + bytes.write(piece, end) : family.write(piece, bytes, end);
+      this.offsets[id + 1] = end;
+    }
+    this.bytes = new Uint8Array(bytes.subarray(0, end));
 
     try {
       this.library = new Library(
@@ -263,7 +275,8 @@ type Fail = (expected: string) => EngineError;
 
 /** How a family of tokenizers writes bytes into the pieces of its vocabulary. */
 interface Family {
-  bytesOf(piece: string): Uint8Array;
+  /** Writes the bytes of a piece from `at` on, at most three for each unit of it; returns where they end. */
+  write(piece: string, into: Buffer, at: number): number;
   /** The piece that stands for one byte. */
   pieceOf(byte: number): string;
 }
@@ -282,18 +295,33 @@ function byteLevel(): Family {
     const printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte !== 0xad);
     pieces.push(String.fromCharCode(printable ? byte : next++));
   }
-  const bytes = new Map(pieces.map((piece, byte) => [piece, byte]));
+  const bytes = new Int16Array(0x200).fill(-1);
+  pieces.forEach((piece, byte) => (bytes[piece.charCodeAt(0)] = byte));
   return {
-    bytesOf: (piece) => Uint8Array.from(Array.from(piece).flatMap((char) => bytes.get(char) ?? [...Buffer.from(char)])),
+    write(piece, into, at) {
+      for (let i = 0; i < piece.length; i++) {
+        const byte = bytes[piece.charCodeAt(i)] ?? -1;
+        if (byte >= 0) {
+          into[at++] = byte;
+          continue;
+        }
+        const char = String.fromCodePoint(piece.codePointAt(i) as number);
+        at += into.write(char, at);
+        i += char.length - 1;
+      }
+      return at;
+    },
     pieceOf: (byte) => pieces[byte] as string,
   };
 }
 
 /** SentencePiece: `▁` is a space and `<0x0A>` a byte. A `▁` of the text itself is read as a space: the one loss of that family. */
 const byteFallback: Family = {
-  bytesOf(piece) {
+  write(piece, into, at) {
     const byte = /^<0x([0-9A-F]{2})>$/.exec(piece)?.[1];
-    return byte === undefined ? Buffer.from(piece.replaceAll('▁', ' ')) : Uint8Array.of(parseInt(byte, 16));
+    if (byte === undefined) return at + into.write(piece.replaceAll('▁', ' '), at);
+    into[at] = parseInt(byte, 16);
+    return at + 1;
   },
   pieceOf: (byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`,
 };
@@ -351,8 +379,4 @@ function withoutPrefixSpace(preTokenizer: unknown): unknown {
 
 function escapeRegExp(text: string): string {
   return text.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&');
-}
-
-function at(values: Uint32Array, index: number): number {
-  return values[index] as number;
 }
