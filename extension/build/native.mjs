@@ -47,7 +47,7 @@ export function sanitizing(toolchain) {
   return { ...toolchain, name: `${toolchain.name}-sanitized`, cmake };
 }
 
-/** @typedef {'sala_node' | 'test_kernels' | 'test_native' | 'fuzz_replay' | 'bench_kernels'} BuildTarget */
+/** @typedef {'sala_node' | 'test_kernels' | 'test_native' | 'fuzz_replay' | 'bench_kernels' | 'bench_fill_store'} BuildTarget */
 
 /**
  * What a target becomes, the option of CMakeLists.txt that it belongs to, and its sources beside those of the engine.
@@ -59,6 +59,7 @@ const products = {
   test_native: { file: 'test_native', part: 'SALA_TESTS', sources: 'test/native' },
   fuzz_replay: { file: 'fuzz_replay', part: 'SALA_TESTS', sources: 'test/fuzz' },
   bench_kernels: { file: 'bench_kernels', part: 'SALA_BENCH', sources: 'bench/kernels.cpp' },
+  bench_fill_store: { file: 'bench_fill_store', part: 'SALA_BENCH', sources: 'bench/fill_store.cpp' },
 };
 
 /**
