@@ -83,6 +83,8 @@ export interface Surface {
   /** While the engine starts: what it does. */
   readonly starting: string | null;
   readonly ingest: IngestStatus | null;
+  /** Background reading keeps to one core, to save the battery. */
+  readonly readsSlowly: boolean;
   /** The folders of the window: where there are several, places are told with theirs. */
   readonly roots: readonly Root[];
 }

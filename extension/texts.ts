@@ -99,8 +99,8 @@ const pauseReasons: Record<PauseReason, string> = {
   consent: 'waiting for your consent',
 };
 
-/** One line under the composer: how far the reading is. */
-export function ingestSentence(status: IngestStatus): string {
+/** One line under the composer: how far the reading is. `slowly`: it keeps to one core, to save the battery. */
+export function ingestSentence(status: IngestStatus, slowly: boolean): string {
   const { coverage } = status;
   const share = `${count(coverage.files)} of ${coverage.estimated ? 'about ' : ''}${files(coverage.total_files)}`;
   const read = isComplete(coverage) ? `${files(coverage.files)} read, ${shortCount(coverage.tokens)} tokens` : `${share} read`;
@@ -109,7 +109,7 @@ export function ingestSentence(status: IngestStatus): string {
       return 'Looking through the folders…';
     case 'reading':
       if (isComplete(coverage)) return `Reading what has changed; ${read}`;
-      return `Reading: ${share}${status.seconds_left === undefined ? '' : `, ${duration(status.seconds_left)} left`}`;
+      return `Reading${slowly ? ' slowly, on battery' : ''}: ${share}${status.seconds_left === undefined ? '' : `, ${duration(status.seconds_left)} left`}`;
     case 'paused':
       return `${read}; reading is ${pauseReasons[status.reason ?? 'user']}`;
     case 'idle':

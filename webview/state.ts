@@ -19,7 +19,7 @@ export const initialState: State = {
   turns: [],
   draft: null,
   attachment: null,
-  surface: { notice: null, canAsk: false, starting: null, ingest: null, roots: [] },
+  surface: { notice: null, canAsk: false, starting: null, ingest: null, readsSlowly: false, roots: [] },
 };
 
 export function reduce(state: State, message: ToWebview): State {

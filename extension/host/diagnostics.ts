@@ -17,7 +17,7 @@ export async function showDiagnostics(context: vscode.ExtensionContext, session:
   const content = [
     '# SALA: diagnostics',
     `- extension ${String((context.extension.packageJSON as { version: unknown }).version)}, VS Code ${vscode.version}, Node ${process.versions.node}, ${process.platform}-${process.arch}`,
-    `- window: ${session.place}, remote: ${vscode.env.remoteName ?? 'no'}, consent: ${session.consent}, paused: ${session.paused}`,
+    `- window: ${session.place}, remote: ${vscode.env.remoteName ?? 'no'}, consent: ${session.consent}, paused: ${session.paused}, on battery: ${session.onBattery}`,
     `- engine: ${engine.state}${engine.state === 'failed' ? `: ${engine.error.code}: ${engine.error.message}` : engine.state === 'starting' ? `: ${engine.message}` : ''}`,
     '',
     '## Engine',

@@ -13,7 +13,7 @@ import type { Log } from '../log';
 import { EngineClient, type EngineState } from './engine-client';
 import { unsupportedSentence } from './error-texts';
 import { roots } from './locate';
-import { isOnBattery } from './power';
+import { Power, powerSource } from './power';
 
 /** What kind of window this is: only a 'workspace' is read. */
 export type Place = 'workspace' | 'no_folder' | 'virtual' | 'untrusted' | 'unsupported';
@@ -25,7 +25,6 @@ const consentKey = 'sala.consent';
 const consentAskedKey = 'sala.consentAsked';
 const pausedKey = 'sala.paused';
 const speedKey = 'sala.tokensPerSecond';
-const batteryInterval_ms = 30_000;
 
 export class Session implements vscode.Disposable {
   readonly #changed = new vscode.EventEmitter<void>();
@@ -37,11 +36,14 @@ export class Session implements vscode.Disposable {
   #opened: Promise<messages.Coverage> | undefined;
   #engine: EngineState = { state: 'stopped' };
   #ingest: messages.IngestStatus | null = null;
-  #onBattery = false;
   readonly #listeners: { readonly type: NotificationType<never>; readonly listener: (params: never) => void }[] = [];
-  readonly #subscriptions: vscode.Disposable[] = [this.#changed, this.onDidChange(() => this.#showPaused())];
-  #paused: boolean | undefined;
-  #batteryTimer: NodeJS.Timeout | undefined;
+  readonly #power = new Power(powerSource(), () => this.#powerChanged());
+  /** The user resumed what waited for mains power: holds until it is there. */
+  #readsOnBattery = false;
+  readonly #subscriptions: vscode.Disposable[] = [this.#changed, this.#power, this.onDidChange(() => this.#changedNow())];
+  #canResume: boolean | undefined;
+  /** As the engine was told last. */
+  #oneThread = false;
 
   constructor(
     private readonly context: vscode.ExtensionContext,
@@ -62,8 +64,6 @@ export class Session implements vscode.Disposable {
       vscode.workspace.onDidGrantWorkspaceTrust(() => this.startIfWanted()),
       onConfigChange((config) => this.#configure(config)),
     );
-    this.#batteryTimer = setInterval(() => this.#watchBattery(), batteryInterval_ms);
-    this.#onBattery = isOnBattery();
   }
 
   get config(): Config {
@@ -75,11 +75,19 @@ export class Session implements vscode.Disposable {
   }
 
   get ingest(): messages.IngestStatus | null {
-    return this.#ingest;
+    const status = this.#ingest;
+    // The engine knows only that this window wants it so.
+    return status?.reason === 'user' && !this.paused && this.#waitsForMains ? { ...status, reason: 'battery' } : status;
   }
 
+  /** As far as it was asked: only while something is being read. */
   get onBattery(): boolean {
-    return this.#onBattery;
+    return this.#power.onBattery;
+  }
+
+  /** Background reading keeps to one core, to save the battery. */
+  get readsSlowly(): boolean {
+    return this.#power.onBattery && (this.#config.ingest.onBattery === 'slow' || (this.#config.ingest.onBattery === 'pause' && this.#readsOnBattery));
   }
 
   get place(): Place {
@@ -105,6 +113,11 @@ export class Session implements vscode.Disposable {
 
   get paused(): boolean {
     return this.#config.ingest.pause || this.context.workspaceState.get<boolean>(pausedKey, false);
+  }
+
+  /** Whether there is anything to resume: a pause of the user's, or for want of mains power. */
+  get canResume(): boolean {
+    return this.paused || this.#waitsForMains;
   }
 
   /** Tokens a second that background reading reached here before, or what two cores usually do. */
@@ -166,6 +179,8 @@ export class Session implements vscode.Disposable {
   }
 
   async setPaused(paused: boolean): Promise<void> {
+    if (paused) this.#readsOnBattery = false;
+    else if (this.#waitsForMains) this.#readsOnBattery = true;
     await this.context.workspaceState.update(pausedKey, paused);
     this.#changed.fire();
     if (this.#opened !== undefined) await this.#pause();
@@ -187,7 +202,6 @@ export class Session implements vscode.Disposable {
   }
 
   dispose(): void {
-    clearInterval(this.#batteryTimer);
     for (const subscription of this.#subscriptions) subscription.dispose();
     this.#client.dispose();
   }
@@ -238,13 +252,12 @@ export class Session implements vscode.Disposable {
   }
 
   async #pause(): Promise<void> {
-    const paused = this.paused || (this.#onBattery && this.#config.ingest.onBattery === 'pause');
-    await this.#client.request(messages.pause, { paused });
+    await this.#client.request(messages.pause, { paused: this.canResume });
   }
 
   #engineSettings(): messages.EngineSettings {
-    const slow = this.#onBattery && this.#config.ingest.onBattery === 'slow';
-    return slow ? { ...this.#config.engine, threads: 1 } : this.#config.engine;
+    this.#oneThread = this.#wantsOneThread;
+    return this.#oneThread ? { ...this.#config.engine, threads: 1 } : this.#config.engine;
   }
 
   #configure(config: Config): void {
@@ -268,19 +281,38 @@ export class Session implements vscode.Disposable {
     this.#changed.fire();
   }
 
-  /** For the menus: `sala.paused` in their conditions. */
-  #showPaused(): void {
-    if (this.#paused === this.paused) return;
-    this.#paused = this.paused;
-    void vscode.commands.executeCommand('setContext', 'sala.paused', this.#paused);
+  get #waitsForMains(): boolean {
+    return this.#power.onBattery && this.#config.ingest.onBattery === 'pause' && !this.#readsOnBattery;
   }
 
-  #watchBattery(): void {
-    const onBattery = isOnBattery();
-    if (onBattery === this.#onBattery) return;
-    this.#onBattery = onBattery;
-    this.notify(messages.settings, this.#engineSettings());
+  /** The engine's threads are those of answers too: they are fewer only while it reads. */
+  get #wantsOneThread(): boolean {
+    return this.readsSlowly && (this.#ingest === null || isUnderWay(this.#ingest));
+  }
+
+  #changedNow(): void {
+    this.#power.watch(this.#caresForPower());
+    if (this.#wantsOneThread !== this.#oneThread) this.notify(messages.settings, this.#engineSettings());
+    // For the menus: `sala.paused` in their conditions.
+    if (this.#canResume === this.canResume) return;
+    this.#canResume = this.canResume;
+    void vscode.commands.executeCommand('setContext', 'sala.paused', this.#canResume);
+  }
+
+  /** Only what is being read is a reason to ask, and what is done otherwise on battery. */
+  #caresForPower(): boolean {
+    if (this.place !== 'workspace' || this.#engine.state === 'failed' || this.#config.ingest.onBattery === 'full') return false;
+    return this.#power.onBattery || this.#ingest === null || isUnderWay(this.#ingest);
+  }
+
+  #powerChanged(): void {
+    if (!this.#power.onBattery) this.#readsOnBattery = false;
+    this.log.info(this.#power.onBattery ? 'power: on battery' : 'power: mains');
     if (this.#opened !== undefined) this.#pause().catch(() => {});
     this.#changed.fire();
   }
+}
+
+function isUnderWay({ state }: messages.IngestStatus): boolean {
+  return state === 'scanning' || state === 'reading';
 }

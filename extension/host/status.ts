@@ -35,10 +35,10 @@ export class Status implements vscode.Disposable {
     const off = this.#offReason();
     const items: MenuItem[] = [
       entry('$(comment-discussion) Ask a question', 'sala.openChat'),
-      entry('$(list-tree) Show what has been read', 'sala.showCoverage', session.ingest === null ? '' : ingestSentence(session.ingest)),
+      entry('$(list-tree) Show what has been read', 'sala.showCoverage', session.ingest === null ? '' : ingestSentence(session.ingest, session.readsSlowly)),
       separator,
       ...(asksConsent(session) ? [entry('$(book) Read this workspace in the background', 'sala.readInBackground')] : []),
-      session.paused ? entry('$(play) Resume reading', 'sala.resumeReading') : entry('$(debug-pause) Pause reading', 'sala.pauseReading'),
+      session.canResume ? entry('$(play) Resume reading', 'sala.resumeReading') : entry('$(debug-pause) Pause reading', 'sala.pauseReading'),
       entry(session.config.completions.enabled ? '$(circle-slash) Turn completions off' : '$(check) Turn completions on', 'sala.toggleCompletions', off ?? ''),
       ...(language === undefined || !session.config.completions.enabled
         ? []
@@ -63,29 +63,29 @@ export class Status implements vscode.Disposable {
     const off = this.#offReason();
     const failed = session.place === 'workspace' && session.engine.state === 'failed';
     this.#item.text = [this.#short(), ...(off === null ? [] : ['(off here)'])].join(' ');
-    this.#item.tooltip = [this.#sentence(), ...(off === null ? [] : [off]), ...(session.onBattery && session.config.ingest.onBattery === 'slow' ? ['On battery: reading slowly.'] : [])].join('\n');
+    this.#item.tooltip = [this.#sentence(), ...(off === null ? [] : [off])].join('\n');
     this.#item.accessibilityInformation = { label: `SALA: ${this.#sentence()}${off === null ? '' : ` ${off}`}`, role: 'button' };
     this.#item.backgroundColor = failed ? new vscode.ThemeColor('statusBarItem.errorBackground') : undefined;
   }
 
   #short(): string {
-    const { place, engine, ingest, paused } = this.session;
+    const { place, engine, ingest, canResume } = this.session;
     if (place === 'unsupported' || (place === 'workspace' && engine.state === 'failed')) return '$(error) SALA';
     if (place !== 'workspace') return '$(circle-slash) SALA';
     if (engine.state === 'starting') return '$(loading~spin) SALA';
     if (engine.state !== 'ready' || ingest === null) return '$(book) SALA';
     const { coverage } = ingest;
     const share = coverage.total_tokens === 0 ? 100 : Math.floor((100 * coverage.tokens) / Math.max(coverage.total_tokens, coverage.tokens));
-    if (ingest.state === 'paused' && (paused || ingest.reason !== 'consent')) return `$(debug-pause) SALA ${share} %`;
+    if (ingest.state === 'paused' && (canResume || ingest.reason !== 'consent')) return `$(debug-pause) SALA ${share} %`;
     if (isComplete(coverage)) return '$(book) SALA';
     return `${ingest.state === 'idle' || ingest.reason === 'consent' ? '$(book)' : '$(sync~spin)'} SALA ${share} %`;
   }
 
   #sentence(): string {
-    const { notice, starting, ingest } = surfaceOf(this.session);
+    const { notice, starting, ingest, readsSlowly } = surfaceOf(this.session);
     if (this.session.engine.state === 'failed' && notice !== null) return notice.sentence;
     if (starting !== null) return starting;
-    if (ingest !== null) return `${ingestSentence(ingest)}.`;
+    if (ingest !== null) return `${ingestSentence(ingest, readsSlowly)}.`;
     return notice?.sentence ?? 'The engine starts when it is needed.';
   }
 

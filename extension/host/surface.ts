@@ -13,6 +13,7 @@ export interface SurfaceState {
   readonly place: Place;
   readonly engine: EngineState;
   readonly ingest: IngestStatus | null;
+  readonly readsSlowly: boolean;
   readonly consent: Consent;
   readonly config: Pick<Config, 'ingest' | 'threads'>;
   readonly expectedSpeed: number;
@@ -26,6 +27,7 @@ export function surfaceOf(state: SurfaceState): Surface {
     canAsk: state.place === 'workspace' && engine.state !== 'failed',
     starting: engine.state === 'starting' && state.place === 'workspace' ? sentence(engine.message) : null,
     ingest,
+    readsSlowly: state.readsSlowly,
     roots: state.roots,
   };
 }

@@ -2,7 +2,7 @@
 // what the window says about itself, messages of the page, the coverage tree.
 
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
@@ -20,8 +20,8 @@ import { badgeOf, explain, whySentence } from '../../extension/host/coverage-wor
 import { failureOf } from '../../extension/host/error-texts';
 import { fitBlock } from '../../extension/host/indent';
 import { parseToHost } from '../../extension/host/parse-message';
-import { isOnBattery } from '../../extension/host/power';
 import { surfaceOf, type SurfaceState } from '../../extension/host/surface';
+import { ingestSentence } from '../../extension/texts';
 
 const silent = { warn: () => {} };
 const folder = (): string => mkdtempSync(path.join(tmpdir(), 'sala-host-'));
@@ -137,7 +137,7 @@ const coverage = { files: 0, tokens: 0, total_files: 900, total_tokens: 1_200_00
 const ingest = { state: 'paused', reason: 'consent', coverage, encoded_tokens: 0, reused_tokens: 0, tokens_per_s: 0 } as const;
 const hello = { threads: 2 } as never;
 const base: SurfaceState = {
-  place: 'workspace', engine: { state: 'ready', hello }, ingest, consent: 'granted', expectedSpeed: 200, roots: [{ path: '/w', name: 'w' }],
+  place: 'workspace', engine: { state: 'ready', hello }, ingest, consent: 'granted', readsSlowly: false, expectedSpeed: 200, roots: [{ path: '/w', name: 'w' }],
   config: { threads: 0, ingest: { enabled: true, pause: false, onBattery: 'slow' } },
 };
 
@@ -165,24 +165,15 @@ test('a failed engine: sentence, the program\'s own words, log and diagnostics',
   assert.equal(notice?.detail, error.message);
   assert.deepEqual(notice?.actions.map((a) => a.id), ['choose_model', 'show_log', 'diagnostics']);
 });
+test('on battery it says that it reads slowly, or why it waits', () => {
+  const { reason: _, ...status } = { ...ingest, state: 'reading' as const, coverage: { ...coverage, files: 9 }, seconds_left: 90 };
+  assert.equal(ingestSentence(status, false), 'Reading: 9 of about 900 files, about 2 minutes left');
+  assert.equal(ingestSentence(status, true), 'Reading slowly, on battery: 9 of about 900 files, about 2 minutes left');
+  assert.equal(ingestSentence({ ...ingest, reason: 'battery' }, true), '0 of about 900 files read; reading is paused on battery');
+  assert.equal(surfaceOf({ ...base, readsSlowly: true }).readsSlowly, true);
+});
 test('every error code has a sentence', () => {
   for (const code of errorCodes) assert.match(failureOf(new EngineError(code, 'x')).sentence, /^[A-Z].*\.$/);
-});
-
-test('battery: discharging without mains; a mouse does not count', () => {
-  const dir = folder();
-  const supply = (name: string, values: Record<string, string>): void => {
-    mkdirSync(path.join(dir, name), { recursive: true });
-    for (const [key, value] of Object.entries(values)) writeFileSync(path.join(dir, name, key), `${value}\n`);
-  };
-  assert.equal(isOnBattery(path.join(dir, 'none')), false);
-  supply('mouse', { type: 'Battery', scope: 'Device', status: 'Discharging' });
-  assert.equal(isOnBattery(dir), false);
-  supply('BAT0', { type: 'Battery', status: 'Discharging' });
-  supply('AC', { type: 'Mains', online: '0' });
-  assert.equal(isOnBattery(dir), true);
-  supply('AC', { type: 'Mains', online: '1' });
-  assert.equal(isOnBattery(dir), false);
 });
 
 // ---- messages of the page ----------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ export async function openPage({ kept = null, restore = {}, size = { width: 380,
 }
 
 export const coverage = { files: 120, tokens: 60_000, total_files: 900, total_tokens: 500_000, estimated: true };
-export const surface = { notice: null, canAsk: true, starting: null, ingest: null, roots: [{ path: '/w', name: 'w' }] };
+export const surface = { notice: null, canAsk: true, starting: null, ingest: null, readsSlowly: false, roots: [{ path: '/w', name: 'w' }] };
 export const source = { root: '/w', path: 'src/ring.c', start_line: 10, end_line: 24, weight: 0.62 };
 
 export function record(turn, more = {}) {

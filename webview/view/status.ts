@@ -49,7 +49,7 @@ export class StatusView {
       this.#noticeKey = key;
       this.notice.replaceChildren(...(surface.notice === null ? [] : [noticeView(surface.notice, this.#actions)]));
     }
-    const text = surface.starting ?? (surface.ingest === null ? '' : ingestSentence(surface.ingest));
+    const text = surface.starting ?? (surface.ingest === null ? '' : ingestSentence(surface.ingest, surface.readsSlowly));
     this.line.hidden = text === '';
     if (this.line.textContent === text) return;
     this.line.textContent = text;
