@@ -6,8 +6,8 @@ import { chatViewId, type ChatView } from './host/chat-view';
 import { explainCoverage, toggleReading, urisOf } from './host/coverage-commands';
 import { coverageViewId, type CoverageView } from './host/coverage-view';
 import { showDiagnostics } from './host/diagnostics';
-import { failureOf } from './host/error-texts';
-import { PackCommands } from './host/pack-commands';
+import { failureOf, packSentences } from './host/error-texts';
+import { PackCommands, PackFailure } from './host/pack-commands';
 import { selectionOf } from './host/selection';
 import type { Session } from './host/session';
 import type { Status } from './host/status';
@@ -90,7 +90,7 @@ export function registerCommands(parts: Parts): vscode.Disposable {
 function showFailure(thrown: unknown, log: Log): void {
   const error = toEngineError(thrown);
   log.error(`${error.code}: ${error.message}`);
-  const { sentence, detail, actions } = failureOf(error);
+  const { sentence, detail, actions } = failureOf(error, thrown instanceof PackFailure ? packSentences : {});
   void vscode.window.showErrorMessage(`${sentence} ${detail ?? ''}`.trim(), ...actions.map(({ label }) => label)).then((picked) => {
     const action = actions.find(({ label }) => label === picked);
     if (action !== undefined) void vscode.commands.executeCommand(actionCommands[action.id]);

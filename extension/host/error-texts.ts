@@ -40,9 +40,19 @@ const texts: Record<EngineErrorCode, { sentence: string; actions: readonly Actio
   internal: { sentence: 'Something in SALA failed.', actions: ['show_log', 'diagnostics', 'restart_engine'] },
 };
 
-export function failureOf(error: EngineError): Failure {
+/** The same codes where it is a pack that they are about, not the workspace's own memory. */
+export const packSentences: Partial<Record<EngineErrorCode, string>> = {
+  unsupported: 'This file does not fit here: another model or another version of SALA made it.',
+  store_invalid: 'This file holds nothing that SALA can import: it is no such file, or is damaged where it says what is in it.',
+  store_newer: 'This file was written by a newer version of SALA.',
+  store_unwritable: 'The file, or the folder for the stored memory, cannot be written.',
+  invalid_argument: 'This file cannot be used.',
+};
+
+/** `sentences`: in place of the usual ones. */
+export function failureOf(error: EngineError, sentences: typeof packSentences = {}): Failure {
   const { sentence, actions } = texts[error.code];
-  return { kind: 'error', code: error.code, sentence, detail: error.message, actions: actions.map(action) };
+  return { kind: 'error', code: error.code, sentence: sentences[error.code] ?? sentence, detail: error.message, actions: actions.map(action) };
 }
 
 export function notice(kind: Notice['kind'], sentence: string, ...actions: ActionId[]): Notice {

@@ -3,11 +3,15 @@
 
 import path from 'node:path';
 import * as vscode from 'vscode';
+import { EngineError, toEngineError } from '../engine/errors';
 import * as messages from '../engine/messages';
-import { count, files } from '../texts';
+import { count, files, ingestSentence } from '../texts';
 import type { Session } from './session';
 
 const filters = { 'SALA memory': ['pack'] };
+
+/** What went wrong with a pack: the same codes mean something else where they are about the workspace's own memory. */
+export class PackFailure extends EngineError {}
 
 export class PackCommands {
   /** Of the notification that is shown. */
@@ -23,54 +27,88 @@ export class PackCommands {
   async export(): Promise<void> {
     // Where nothing is read it fails with the reason, and nothing is asked.
     await this.session.open();
-    const folder = vscode.workspace.workspaceFolders?.find(({ uri }) => uri.scheme === 'file')?.uri;
+    const folder = besideWorkspace();
     const place = await vscode.window.showSaveDialog({
       title: 'Export what was read of this workspace',
       saveLabel: 'Export',
       filters,
-      ...(folder && { defaultUri: vscode.Uri.joinPath(folder, '..', `${path.basename(folder.fsPath)}.pack`) }),
+      ...(folder && { defaultUri: vscode.Uri.joinPath(folder.uri, `${folder.name}.pack`) }),
     });
-    if (place === undefined) return;
-    const result = await this.#run('Reading everything', messages.exportPack, place);
+    if (place === undefined || !isOnDisk(place)) return;
+    const result = await this.#run('Exporting', 'writing', messages.exportPack, place);
     if (result === undefined) return;
-    const left = result.left_out.length === 0 ? '' : ` ${files(result.left_out.length)} left out: not read, over the budget, or not saved.`;
-    void vscode.window.showInformationMessage(`Exported: ${files(result.files)}, ${count(result.tokens)} tokens, ${megabytes(result.bytes)}.${left}`);
+    const sentence = `Exported: ${files(result.files)}, ${count(result.tokens)} tokens, ${megabytes(result.bytes)}.`;
+    if (result.left_out.length === 0) void vscode.window.showInformationMessage(sentence);
+    else offer(vscode.window.showInformationMessage, `${sentence} ${files(result.left_out.length)} left out: not read, over the budget, or not saved.`, 'Show coverage', 'sala.showCoverage');
   }
 
   async import(): Promise<void> {
     await this.session.open();
-    const [place] = (await vscode.window.showOpenDialog({ title: 'Import what was read elsewhere', openLabel: 'Import', filters })) ?? [];
-    if (place === undefined) return;
-    const result = await this.#run('Importing', messages.importPack, place);
+    const folder = besideWorkspace();
+    const options = { title: 'Import what was read elsewhere', openLabel: 'Import', filters, ...(folder && { defaultUri: folder.uri }) };
+    const [place] = (await vscode.window.showOpenDialog(options)) ?? [];
+    if (place === undefined || !isOnDisk(place)) return;
+    const result = await this.#run('Importing', 'taking in', messages.importPack, place);
     if (result === undefined) return;
     for (const line of result.findings) this.log.warn(`import: ${line}`);
     const sentence = `Imported: ${files(result.files)}, ${count(result.tokens)} tokens, ${megabytes(result.bytes)}.`;
     if (result.findings.length === 0) void vscode.window.showInformationMessage(sentence);
-    else void vscode.window.showWarningMessage(`${sentence} Some of it was damaged and is read again; the log names it.`);
+    else offer(vscode.window.showWarningMessage, `${sentence} Some of it was damaged and is read again; the log names it.`, 'Show log', 'sala.showLog');
   }
 
   /** Undefined: it was stopped. */
-  async #run<R>(title: string, type: import('vscode-jsonrpc/node').RequestType<{ file: string }, R, messages.EngineFailure>, place: vscode.Uri): Promise<R | undefined> {
+  async #run<R>(
+    title: string,
+    verb: string,
+    type: import('vscode-jsonrpc/node').RequestType<{ file: string }, R, messages.EngineFailure>,
+    place: vscode.Uri,
+  ): Promise<R | undefined> {
     const options = { location: vscode.ProgressLocation.Notification, title, cancellable: true };
     return vscode.window.withProgress(options, async (notification, token) => {
       const controller = new AbortController();
       token.onCancellationRequested(() => controller.abort());
       let shown = 0;
+      // Before an export everything is read, which may take much longer than to write it.
+      const reading = this.session.onDidChange(() => {
+        const { ingest } = this.session;
+        if (shown === 0 && ingest?.state === 'reading') notification.report({ message: ingestSentence(ingest, this.session.readsSlowly) });
+      });
       this.#report = ({ phase, done, total }) => {
         const percent = total === 0 ? 100 : (100 * done) / total;
-        notification.report({ message: phase === 'segments' ? megabytes(total) : 'checking files', increment: Math.max(0, percent - shown) });
+        notification.report({ message: phase === 'segments' ? `${verb} ${megabytes(total)}` : 'checking files', increment: Math.max(0, percent - shown) });
         shown = Math.max(shown, percent);
       };
       try {
         return await this.session.request(type, { file: place.fsPath }, controller.signal);
       } catch (error) {
         if (controller.signal.aborted) return undefined;
-        throw error;
+        const { code, message } = toEngineError(error);
+        throw new PackFailure(code, message, { cause: error });
       } finally {
         this.#report = undefined;
+        reading.dispose();
       }
     });
   }
+}
+
+/** A message with a button is shown in full; without one, its first line. */
+function offer(show: (sentence: string, ...buttons: string[]) => Thenable<string | undefined>, sentence: string, button: string, command: string): void {
+  void show(sentence, button).then((picked) => {
+    if (picked === button) void vscode.commands.executeCommand(command);
+  });
+}
+
+/** Where packs are looked for first: beside the first folder on disk, so that they are no part of it. */
+function besideWorkspace(): { readonly uri: vscode.Uri; readonly name: string } | undefined {
+  const folder = vscode.workspace.workspaceFolders?.find(({ uri }) => uri.scheme === 'file')?.uri;
+  return folder && { uri: vscode.Uri.joinPath(folder, '..'), name: path.basename(folder.fsPath) };
+}
+
+/** The engine opens it by its path. */
+function isOnDisk({ scheme }: vscode.Uri): boolean {
+  if (scheme !== 'file') void vscode.window.showWarningMessage('Choose a place on the disk of the machine that reads.');
+  return scheme === 'file';
 }
 
 function megabytes(bytes: number): string {

@@ -17,7 +17,7 @@ import { choose, globOf, type Globs } from '../../extension/host/coverage-choice
 import { CoverageLevelSum, mostNodes } from '../../extension/engine/coverage-tree';
 import { nodesOf, type CoverageNode } from '../../extension/host/coverage-tree';
 import { badgeOf, explain, whySentence } from '../../extension/host/coverage-words';
-import { failureOf } from '../../extension/host/error-texts';
+import { failureOf, packSentences } from '../../extension/host/error-texts';
 import { fitBlock } from '../../extension/host/indent';
 import { parseToHost } from '../../extension/host/parse-message';
 import { surfaceOf, type SurfaceState } from '../../extension/host/surface';
@@ -173,7 +173,12 @@ test('on battery it says that it reads slowly, or why it waits', () => {
   assert.equal(surfaceOf({ ...base, readsSlowly: true }).readsSlowly, true);
 });
 test('every error code has a sentence', () => {
-  for (const code of errorCodes) assert.match(failureOf(new EngineError(code, 'x')).sentence, /^[A-Z].*\.$/);
+  for (const code of errorCodes) {
+    assert.match(failureOf(new EngineError(code, 'x')).sentence, /^[A-Z].*\.$/);
+    assert.match(failureOf(new EngineError(code, 'x'), packSentences).sentence, /^[A-Z].*\.$/);
+  }
+  // A file that was chosen by mistake is not the workspace's own memory.
+  assert.doesNotMatch(failureOf(new EngineError('store_invalid', 'x'), packSentences).sentence, /read again/);
 });
 
 // ---- messages of the page ----------------------------------------------------------------------------------------------

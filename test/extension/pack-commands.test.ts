@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import Module from 'node:module';
 import test from 'node:test';
+import { EngineError } from '../../extension/engine/errors';
 import type { ExportResult, ImportResult, PackProgress } from '../../extension/engine/messages';
 import type { Session } from '../../extension/host/session';
 
@@ -15,6 +16,8 @@ class Editor {
   readonly sent: string[] = [];
   readonly reported: { message?: string; increment?: number }[] = [];
   cancel = (): void => {};
+  changed = (): void => {};
+  scheme = 'file';
   private progress: ((progress: PackProgress) => void) | undefined;
 
   constructor(
@@ -27,8 +30,8 @@ class Editor {
     Uri: { joinPath: ({ fsPath }: { fsPath: string }, ...parts: string[]) => ({ fsPath: [fsPath, ...parts].join('/') }) },
     workspace: { workspaceFolders: [{ uri: { scheme: 'file', fsPath: '/w' } }] },
     window: {
-      showSaveDialog: async () => (this.chosen === undefined ? undefined : { fsPath: this.chosen }),
-      showOpenDialog: async () => (this.chosen === undefined ? undefined : [{ fsPath: this.chosen }]),
+      showSaveDialog: async () => (this.chosen === undefined ? undefined : { scheme: this.scheme, fsPath: this.chosen }),
+      showOpenDialog: async () => (this.chosen === undefined ? undefined : [{ scheme: this.scheme, fsPath: this.chosen }]),
       showInformationMessage: async (text: string) => void this.told.push(text),
       showWarningMessage: async (text: string) => void this.told.push(`! ${text}`),
       withProgress: async (_: unknown, work: (notification: object, token: object) => Promise<unknown>) =>
@@ -38,6 +41,12 @@ class Editor {
 
   readonly session = {
     open: async () => {},
+    ingest: null,
+    readsSlowly: false,
+    onDidChange: (listener: () => void) => {
+      this.changed = listener;
+      return { dispose: () => (this.changed = () => {}) };
+    },
     on: (_: unknown, listener: (progress: PackProgress) => void) => (this.progress = listener),
     request: async (type: { method: string }, { file }: { file: string }, signal: AbortSignal) => {
       this.sent.push(`${type.method} ${file}`);
@@ -80,6 +89,21 @@ test('export: asks where, shows how far it is, and says what it has written and 
   assert.deepEqual(editor.told, ['Exported: 2 files, 1,234 tokens, 5 MB. 1 file left out: not read, over the budget, or not saved.']);
 });
 
+test('export: until there is something to write it says how far the reading is', async () => {
+  const coverage = { files: 3, tokens: 9, total_files: 8, total_tokens: 20, estimated: false };
+  const ingest = { state: 'reading', coverage, encoded_tokens: 9, reused_tokens: 0, tokens_per_s: 9 };
+  const editor: Editor = new Editor('/to/w.pack', async (_, report) => {
+    Object.assign(editor.session, { ingest });
+    editor.changed();
+    report({ phase: 'segments', done: 1, total: 4 << 20 });
+    editor.changed();
+    return result;
+  });
+  await (await editor.commands()).export();
+  editor.changed();
+  assert.deepEqual(editor.reported.map(({ message }) => message), ['Reading: 3 of 8 files', 'writing 4 MB']);
+});
+
 test('import: what was taken; what was damaged is a warning, and named in the log', async () => {
   const sound = new Editor('/from/w.pack', async () => result);
   await (await sound.commands()).import();
@@ -102,6 +126,16 @@ test('nothing happens where nothing is chosen; what is stopped is not told as an
   });
   await (await stopped.commands()).export();
   assert.deepEqual([stopped.sent.length, stopped.told], [1, []]);
-  const failing = new Editor('/to/w.pack', async () => Promise.reject(new Error('no room')));
-  await assert.rejects((await failing.commands()).export(), /no room/);
+  const failing = new Editor('/to/w.pack', async () => Promise.reject(new EngineError('store_invalid', 'no pack')));
+  // Another one than that of the workspace's own memory, which has other words.
+  await assert.rejects((await failing.commands()).import(), (error: Error) => error.constructor.name === 'PackFailure' && /no pack/.test(error.message));
+});
+
+test('what lies on no disk cannot be opened by the engine, and is said so', async () => {
+  const editor = new Editor('/elsewhere/w.pack', async () => result);
+  editor.scheme = 'vscode-vfs';
+  await (await editor.commands()).export();
+  await (await editor.commands()).import();
+  assert.deepEqual(editor.sent, []);
+  assert.deepEqual(editor.told, Array(2).fill('! Choose a place on the disk of the machine that reads.'));
 });
