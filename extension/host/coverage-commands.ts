@@ -9,7 +9,7 @@ import { files as filesText } from '../texts';
 import { choose, type Choice } from './coverage-choice';
 import { whySentence } from './coverage-words';
 import type { CoverageNode } from './coverage-tree';
-import { fileOf, fileUriOf, locate, pathOf, roots, type Location } from './locate';
+import { diskFolders, fileOf, fileUriOf, locate, locationsOf, pathOf, pathWithin, rootOf, roots, type Location } from './locate';
 import type { Session } from './session';
 
 /** Files and folders that a command was called for: what is selected, where several are. */
@@ -44,6 +44,8 @@ const openSettings = 'Open settings';
 
 export async function explainCoverage(session: Session, uri: vscode.Uri | undefined): Promise<void> {
   if (uri === undefined) return inform('Open a file first, or choose one in the explorer.');
+  const folder = diskFolders().find((candidate) => candidate.uri.toString() === uri.toString());
+  if (folder !== undefined) return explainFolder(session, uri, { root: rootOf(folder), path: '' }, folder.name);
   const location = locate(uri);
   if (location === null) return inform(`${path.basename(uri.path) || uri.toString()} is not read: it lies in no folder on disk that is open in this window.`);
   const [coverage = null] = await session.request(messages.coverageOf, { paths: [pathOf(location)] });
@@ -55,7 +57,7 @@ export async function explainCoverage(session: Session, uri: vscode.Uri | undefi
     ...(state === 'over_budget' || rule === 'user' ? [openSettings] : []),
     ...(choose(ownGlobs(uri), location.path, coverage).done === 'refused' ? [] : [readOrLeaveOut]),
   ];
-  const sentence = whySentence(location.path, coverage);
+  const sentence = whySentence(pathWithin(coverage.root, location), coverage);
   const picked = await vscode.window.showInformationMessage(sentence, ...actions);
   if (picked === openRule) await vscode.window.showTextDocument(place!.uri, { selection: new vscode.Range(place!.line, 0, place!.line, 0) });
   if (picked === openSettings) await vscode.commands.executeCommand('workbench.action.openSettings', detail?.startsWith('exclude: ') ? 'exclude' : 'sala.limits');
@@ -63,10 +65,16 @@ export async function explainCoverage(session: Session, uri: vscode.Uri | undefi
 }
 
 /** A folder that is read has no state of its own; a file may be too new to have one. */
-async function explainUnknown(session: Session, uri: vscode.Uri, { root, path: folder }: Location): Promise<void> {
+async function explainUnknown(session: Session, uri: vscode.Uri, location: Location): Promise<void> {
   const type = await Promise.resolve(vscode.workspace.fs.stat(uri)).then((stat) => stat.type, () => vscode.FileType.Unknown);
-  if ((type & vscode.FileType.Directory) === 0) return inform(`${folder} has not been seen yet, or is not there any more.`);
-  const { nodes } = await session.request(messages.coverageLevel, { root, folder });
+  if ((type & vscode.FileType.Directory) === 0) return inform(`${location.path} has not been seen yet, or is not there any more.`);
+  return explainFolder(session, uri, location, location.path);
+}
+
+async function explainFolder(session: Session, uri: vscode.Uri, location: Location, name: string): Promise<void> {
+  // A root within another one may be none to the engine; each file counts in one of them.
+  const levels = await Promise.all(locationsOf(location).map((place) => session.request(messages.coverageLevel, { root: place.root, folder: place.path })));
+  const nodes = levels.flatMap((level) => level.nodes);
   const of = (...states: messages.FileState[]): number =>
     nodes.reduce((sum, node) => (node.kind === 'group' && node.place.state !== undefined && states.includes(node.place.state) ? sum + node.files : sum), 0);
   const parts = [
@@ -77,7 +85,8 @@ async function explainUnknown(session: Session, uri: vscode.Uri, { root, path: f
     [of('unreadable'), 'unreadable'],
   ] as const;
   const named = parts.filter(([n]) => n > 0).map(([n, what]) => `${filesText(n)} ${what}`);
-  const picked = await vscode.window.showInformationMessage(`${folder}: ${named.join(', ') || 'no files'}.`, 'Show coverage', readOrLeaveOut);
+  const actions = ['Show coverage', ...(location.path === '' ? [] : [readOrLeaveOut])];
+  const picked = await vscode.window.showInformationMessage(`${name}: ${named.join(', ') || 'no files'}.`, ...actions);
   if (picked === 'Show coverage') await vscode.commands.executeCommand('sala.showCoverage');
   if (picked === readOrLeaveOut) await toggleReading(session, [uri]);
 }
@@ -105,7 +114,7 @@ export async function toggleReading(session: Session, uris: readonly vscode.Uri[
     for (const [i, { uri, path: file }] of places.entries()) {
       if (places[i]!.root !== root) continue;
       const choice = choose(globs, file, known[i] ?? null);
-      if (choice.done === 'refused') void vscode.window.showWarningMessage(`${whySentence(file, known[i]!)} That rule cannot be lifted here.`);
+      if (choice.done === 'refused') void vscode.window.showWarningMessage(`${whySentence(pathWithin(known[i]!.root, places[i]!), known[i]!)} That rule cannot be lifted here.`);
       else {
         globs = choice.globs;
         changed.push({ uri, path: file, done: choice.done });

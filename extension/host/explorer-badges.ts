@@ -7,7 +7,7 @@ import * as messages from '../engine/messages';
 import { toEngineError } from '../engine/errors';
 import type { Log } from '../log';
 import { badgeOf, type BadgesShown } from './coverage-words';
-import { locate, pathOf } from './locate';
+import { locate, pathOf, pathWithin } from './locate';
 import type { Session } from './session';
 
 /** Rows of an explorer that scrolls come one by one. */
@@ -47,8 +47,7 @@ export class ExplorerBadges implements vscode.FileDecorationProvider, vscode.Dis
     if (!this.#known.has(file)) await this.#ask(file);
     const coverage = this.#known.get(file);
     if (coverage === undefined || coverage === null) return undefined;
-    // Of a root within another one the engine knows the outer.
-    const { badge, tooltip } = badgeOf(pathOf(coverage) === file ? coverage.path : location.path, coverage, this.#shown);
+    const { badge, tooltip } = badgeOf(pathWithin(coverage.root, location), coverage, this.#shown);
     return new vscode.FileDecoration(badge === '' ? undefined : badge, tooltip);
   }
 

@@ -53,6 +53,18 @@ export function pathOf({ root, path: relative }: Location): string {
   return path.join(root, ...relative.split('/'));
 }
 
+/** The path of a location within another root that it lies in: of a root within another one the engine knows the outer. */
+export function pathWithin(root: string, location: Location): string {
+  return root === location.root ? location.path : path.relative(root, pathOf(location)).split(path.sep).join('/');
+}
+
+/** All roots of the window that a location lies in, with its path in each. */
+export function locationsOf(location: Location): readonly Location[] {
+  return roots()
+    .map((root) => ({ root: root.path, path: pathWithin(root.path, location) }))
+    .filter(({ path: within }) => within !== '..' && !within.startsWith('../') && !path.isAbsolute(within));
+}
+
 /** The address of the file that a document is, or will be, stored in. */
 export function fileUriOf(document: vscode.TextDocument): vscode.Uri {
   return cellOf(document)?.notebook.uri ?? document.uri;

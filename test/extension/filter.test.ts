@@ -347,6 +347,26 @@ test('a root within another counts once, in any order, unless it is left out the
   assert.deepEqual((await dedupeRoots([...roots].reverse())).map(({ path }) => path).sort(), (await dedupeRoots(roots)).map(({ path }) => path).sort());
 });
 
+test('what a root within another has globs for, the outer one has them for', async (t) => {
+  const top = folder(t);
+  write(top, { 'a/src/(x)/util.ts': '', 'a/src/(x)/gen/g.ts': '', 'a/src/(x)/deep/gen/h.ts': '', 'a/src/(x)/deep/notes.md': '', 'a/src/plain.md': '', 'a/gen/k.ts': '', 'a/.gitignore': 'wanted\n', 'a/src/(x)/wanted/w.ts': '', 'a/wanted/v.ts': '' });
+  const inner = { path: join(top, 'a/src/(x)'), name: 'x', exclude: ['/util.ts', 'gen', 'deep/*.md'], include: ['wanted'] };
+  const [outer, ...more] = await dedupeRoots([inner, { path: join(top, 'a'), name: 'a', exclude: ['/src/plain.md'] }]);
+  assert.deepEqual([outer?.name, more], ['a', []]);
+  assert.deepEqual(outer?.exclude, ['/src/plain.md', '/src/\\(x\\)/util.ts', '/src/\\(x\\)/**/gen', '/src/\\(x\\)/deep/*.md']);
+  const found = await walk({ root: outer!.path, settings: { include: outer!.include ?? [], exclude: outer!.exclude ?? [] } });
+  assert.deepEqual(inPaths(found), ['.gitignore', 'gen/k.ts', 'src/(x)/wanted/w.ts']);
+  const all = await dedupeRoots([{ path: join(top, 'a'), name: 'a' }, { ...inner, exclude: ['**'] }]);
+  assert.deepEqual(inPaths(await walk({ root: join(top, 'a'), settings: { include: [], exclude: all[0]?.exclude ?? [] } })), ['.gitignore', 'gen/k.ts', 'src/plain.md']);
+});
+
+test('a root that another one leaves out by its own globs stays one', async (t) => {
+  const top = folder(t);
+  write(top, { 'a/src/util.ts': '', 'a/x.ts': '' });
+  const roots = [{ path: join(top, 'a'), name: 'a', exclude: ['/src'] }, { path: join(top, 'a/src'), name: 'src', exclude: ['*.md'] }];
+  assert.deepEqual(await dedupeRoots(roots), roots);
+});
+
 test('a root that is no folder is refused with what was found', async (t) => {
   const root = folder(t);
   write(root, { 'file.ts': '' });

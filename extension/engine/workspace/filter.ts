@@ -498,30 +498,59 @@ export class WorkspaceFilter {
  * Each file counts once: a root that is another one by another name (a link), or lies in a part of another that is walked, is
  * dropped; one that lies in an excluded part (a linked worktree, an ignored folder) stays a root of its own. The outer root
  * stays because a path within its root is part of what is encoded: opening a folder of a workspace must not change it.
- * A root that cannot be read stays, so that its failure is reported. The order of the others is kept; `path` becomes real.
+ * What a dropped root has globs for, the one that stays has them for. A root that cannot be read stays, so that its failure is
+ * reported. The order of the others is kept; `path` becomes real.
  */
 export async function dedupeRoots(roots: readonly Root[], settings: FilterSettings = noSettings): Promise<Root[]> {
   const real = await Promise.all(roots.map(async (root) => ({ ...root, path: await canonical(root.path) })));
-  const kept: Root[] = [];
+  /** Each with those that it takes in. Their globs are not those by which that is decided: else it would depend on the order. */
+  const kept = new Map<Root, Root[]>();
   for (const root of [...real].sort((a, b) => a.path.length - b.path.length)) {
-    let covered = false;
-    for (const outer of kept) covered ||= await covers(outer.path, root.path, settings);
-    if (!covered) kept.push(root);
+    let isKept = true;
+    for (const [outer, inner] of kept) {
+      const path = await pathWithin(outer, root.path, settings);
+      if (path === undefined) continue;
+      inner.push({ ...root, path });
+      isKept = false;
+      break;
+    }
+    if (isKept) kept.set(root, []);
   }
-  return real.filter((root) => kept.includes(root));
+  return real.flatMap((root) => {
+    const inner = kept.get(root);
+    return inner === undefined ? [] : [inner.reduce(withGlobsOf, root)];
+  });
 }
 
-async function covers(outer: string, inner: string, settings: FilterSettings): Promise<boolean> {
-  if (outer === inner) return true;
-  if (!inner.startsWith(outer.endsWith(sep) ? outer : outer + sep)) return false;
+/** `inner.path` is that within the root. */
+function withGlobsOf(root: Root, inner: Root): Root {
+  const both = (own: readonly string[] = [], others: readonly string[] = []): string[] => [...new Set([...own, ...others.map((glob) => globBelow(glob, inner.path))])];
+  return { ...root, include: both(root.include, inner.include), exclude: both(root.exclude, inner.exclude) };
+}
+
+/** Where in a root another one lies, if it lies in a part of it that is walked. */
+async function pathWithin({ path: outer, include = [], exclude = [] }: Root, inner: string, settings: FilterSettings): Promise<string | undefined> {
+  if (outer === inner) return '';
+  if (!inner.startsWith(outer.endsWith(sep) ? outer : outer + sep)) return undefined;
   try {
-    const filter = await WorkspaceFilter.open({ root: outer, settings });
+    const own = { include: [...settings.include, ...include], exclude: [...settings.exclude, ...exclude] };
+    const filter = await WorkspaceFilter.open({ root: outer, settings: own });
     const path = filter.relative(inner);
-    return path !== undefined && (await filter.descend(path)) instanceof Folder;
+    return path !== undefined && (await filter.descend(path)) instanceof Folder ? path : undefined;
   } catch {
     // Neither is readable from here: each reports its own failure.
-    return false;
+    return undefined;
   }
+}
+
+/** A glob of a folder, as a glob of the root that the folder lies in. */
+function globBelow(glob: string, folder: string): string {
+  if (folder === '') return glob;
+  const pattern = patternOf(glob);
+  const literal = folder.replace(/[\\*?[\]{}()!+@|^$#]/g, '\\$&');
+  const below = pattern === '' || pattern === '**' ? '' : isAnchored(glob, pattern) ? `/${pattern}` : `/**/${pattern}`;
+  // White space at the end of a glob does not count.
+  return `/${literal}${below}${/\s$/.test(below || folder) ? '/**' : ''}`;
 }
 
 // ---- files ------------------------------------------------------------------------------------------------------------------------
