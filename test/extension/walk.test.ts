@@ -65,6 +65,11 @@ test('a name that is not UTF-8 is unreadable and says so', { skip: process.platf
   writeFileSync(Buffer.concat([Buffer.from(`${root}/bad`), Buffer.from([0xff]), Buffer.from('.ts')]), '');
   const found = await walk({ root });
   assert.deepEqual(found.unreadable.map(({ error }) => error), ['its name is not UTF-8']);
+  // Shown as one, they are not to look as if they were one.
+  for (const byte of [0xfe, 0xfd]) writeFileSync(Buffer.concat([Buffer.from(`${root}/bad`), Buffer.from([byte]), Buffer.from('.ts')]), '');
+  writeFileSync(Buffer.concat([Buffer.from(`${root}/other`), Buffer.from([0xff])]), '');
+  const { unreadable } = await walk({ root });
+  assert.deepEqual(unreadable.map(({ path, error }) => [path, error]), [['bad\ufffd.ts', 'its name is not UTF-8; 3 names here read alike'], ['other\ufffd', 'its name is not UTF-8']]);
 });
 
 test('pipes and sockets are never opened', { skip: process.platform === 'win32' && 'no pipes in folders' }, async (t) => {

@@ -297,6 +297,18 @@ export function describeError(error: unknown, name = ''): string {
   return code === undefined ? message : `${code}: ${message.replace(/^\w+: /, '').replace(/, \w+ '.*$/s, '')}`;
 }
 
+/** Names that are not UTF-8 may read alike: one entry then, which says of how many. */
+function withoutTwins(entries: readonly UnreadablePath[]): readonly UnreadablePath[] {
+  const alike = new Map<string, number>();
+  for (const { path } of entries) alike.set(path, (alike.get(path) ?? 0) + 1);
+  if (alike.size === entries.length) return entries;
+  const first = new Map([...entries].reverse().map((entry) => [entry.path, entry]));
+  return [...first.values()].map((entry) => {
+    const n = alike.get(entry.path) ?? 1;
+    return n === 1 ? entry : { ...entry, error: `${entry.error}; ${n} names here read alike` };
+  });
+}
+
 // ---- bytes ------------------------------------------------------------------------------------------------------------------
 
 /** Never waits for a pipe's other end and never follows a link that a file was replaced by since the walk saw it. */
@@ -344,7 +356,7 @@ async function collect(root: string, tree: Tree): Promise<Walk> {
     const items: { readonly path: string; readonly put: () => void | Promise<void> }[] = [
       ...tree.files.map((file) => ({ path: file.path, put: () => void files.push(file) })),
       ...tree.excluded.map((entry) => ({ path: entry.path, put: () => void excluded.push(entry) })),
-      ...tree.unreadable.map((entry) => ({ path: entry.path, put: () => void unreadable.push(entry) })),
+      ...withoutTwins(tree.unreadable).map((entry) => ({ path: entry.path, put: () => void unreadable.push(entry) })),
       ...tree.trees.map((child) => ({ path: `${child.path}/`, put: () => visit(child) })),
     ];
     items.sort((a, b) => comparePaths(a.path, b.path));
