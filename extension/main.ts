@@ -28,7 +28,7 @@ export function activate(context: vscode.ExtensionContext): void {
     status,
     new Documents(session),
     new ExplorerBadges(session, log),
-    new ConsentQuestion(session),
+    new ConsentQuestion(session, () => chat.isVisible),
     registerCommands({ context, log, session, chat, coverage, status }),
     // Last, so that whoever listens to it is gone when it ends.
     session,

@@ -82,6 +82,10 @@ export class ChatView implements vscode.WebviewViewProvider, vscode.Disposable {
     ];
   }
 
+  get isVisible(): boolean {
+    return this.#view?.visible ?? false;
+  }
+
   resolveWebviewView(view: vscode.WebviewView): void {
     const dist = vscode.Uri.joinPath(this.context.extensionUri, 'dist', 'webview');
     this.#view = view;
