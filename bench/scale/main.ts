@@ -6,19 +6,20 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import type { ClientSessionOver } from '../../extension/engine/client-session';
 import type { Core } from '../../extension/engine/core';
-import type { OpenParams } from '../../extension/engine/messages';
+import type { AskResult, OpenParams } from '../../extension/engine/messages';
 import type { RootIndex } from '../../extension/engine/root-index';
 import type { ClientSession } from '../../extension/engine/session';
 import { walk } from '../../extension/engine/workspace/walk';
 import { countCuts, loadTinyCore, never, replaceEncode, rootOf } from '../../test/reliability/tiny-core';
 import { say, spread } from '../words';
+import { Stretches, Where } from './stretches';
 import { fileName, git, writeBranches, writeData, writeFiles } from './workspaces';
 
-const usage = `node bench/scale.mjs [switch] [storm] [edit] [reopen] [idle] [walk] [--switched N] [--tokens N] [--files N] [--seconds N]
+const usage = `node bench/scale.mjs [switch] [storm] [edit] [reopen] [idle] [walk] [--switched N] [--tokens N] [--files N] [--seconds N] [--where]
 
   switch   a branch switch by git that touches --switched files known before (default: 500), among as many others; watched
   storm    20,000 files come and go in an ignored folder; a formatter over --switched files; a folder of them renamed and back
@@ -27,12 +28,12 @@ const usage = `node bench/scale.mjs [switch] [storm] [edit] [reopen] [idle] [wal
   idle     --seconds (default: 30) of nothing with --files watched (default: 50000), by the engine and by an editor
   walk     looking through --files; memory of the engine; what a client that shows coverage is sent
 
-  Without a name: all of them.
+  Without a name: all of them. --where says what ran in the longest stretches of the thread (and costs some of its own).
 `;
 const names = ['switch', 'storm', 'edit', 'reopen', 'idle', 'walk'];
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { switched: { type: 'string', default: '500' }, tokens: { type: 'string', default: '1000000' }, files: { type: 'string', default: '50000' }, seconds: { type: 'string', default: '30' }, help: { type: 'boolean' } },
+  options: { switched: { type: 'string', default: '500' }, tokens: { type: 'string', default: '1000000' }, files: { type: 'string', default: '50000' }, seconds: { type: 'string', default: '30' }, where: { type: 'boolean' }, help: { type: 'boolean' } },
 });
 const switched = Number(values.switched);
 const wantedTokens = Number(values.tokens);
@@ -60,23 +61,42 @@ async function open(dir: string, store: string, more: Partial<OpenParams> = {}):
   return { core, session, root: rootOf(session), dir, sent, cuts };
 }
 
+interface Cost {
+  readonly wall_ms: number;
+  readonly cpu_ms: number;
+  /** The longest that nothing else had its turn, by the clock and by the thread's processor time. */
+  readonly blocked_ms: number;
+  readonly blockedCpu_ms: number;
+  readonly where: readonly string[];
+}
+
 /** Time on the clock, processor time of the process, and the longest that nothing else had its turn, of some work. */
-async function measured(work: () => Promise<unknown>): Promise<{ wall_ms: number; cpu_ms: number; blocked_ms: number }> {
-  const delay = monitorEventLoopDelay({ resolution: 1 });
-  delay.enable();
+async function measured(work: () => Promise<unknown>): Promise<Cost> {
+  const where = values.where ? new Where() : undefined;
+  where?.start();
+  const stretches = new Stretches();
+  stretches.start();
   const before = process.cpuUsage();
   const began = performance.now();
   await work();
   const wall_ms = performance.now() - began;
   const { user, system } = process.cpuUsage(before);
-  // The loop has to turn once more for the last delay to count.
-  await sleep(5);
-  delay.disable();
-  return { wall_ms, cpu_ms: (user + system) / 1000, blocked_ms: delay.max / 1e6 };
+  stretches.stop();
+  const { longest } = stretches;
+  return {
+    wall_ms,
+    cpu_ms: (user + system) / 1000,
+    blocked_ms: Math.max(...longest.map(({ clock_ms }) => clock_ms)),
+    blockedCpu_ms: longest[0]?.cpu_ms ?? NaN,
+    where: where?.stop(longest) ?? [],
+  };
 }
 
-const told = ({ wall_ms, cpu_ms, blocked_ms }: Awaited<ReturnType<typeof measured>>): string =>
-  `${wall_ms.toFixed(0)} ms, ${cpu_ms.toFixed(0)} ms of processor time, nothing else ran for ${blocked_ms.toFixed(0)} ms at most`;
+const told = ({ wall_ms, cpu_ms, blocked_ms, blockedCpu_ms, where }: Cost): string =>
+  [
+    `${wall_ms.toFixed(0)} ms, ${cpu_ms.toFixed(0)} ms of processor time, nothing else ran for ${blocked_ms.toFixed(0)} ms at most (${blockedCpu_ms.toFixed(0)} of processor time)`,
+    ...where,
+  ].join('\n    ');
 
 /** Until so many changed files were noticed and all is in again. */
 async function caughtUp(opened: Opened, changes: number, work: () => Promise<unknown>): Promise<void> {
@@ -200,7 +220,7 @@ async function edits(opened: Opened, beside: string): Promise<void> {
     void job.done.then(() => (encode_ms += performance.now() - began), () => {});
     return job;
   });
-  const over: number[] = [], cpu: number[] = [], blocked: number[] = [], encoded: number[] = [];
+  const over: number[] = [], cpu: number[] = [], blocked: number[] = [], encoded: number[] = [], where: string[] = [];
   for (let i = 0; i < 20; i++) {
     const file = path.join(opened.dir, fileName(i * 3));
     const lines = readFileSync(file, 'utf8').split('\n');
@@ -216,6 +236,7 @@ async function edits(opened: Opened, beside: string): Promise<void> {
     over.push(cost.wall_ms - encode_ms);
     cpu.push(cost.cpu_ms);
     blocked.push(cost.blocked_ms);
+    where.push(...cost.where.slice(0, 1));
     encoded.push(opened.root.nEncoded - before);
     await sleep(300);
   }
@@ -224,6 +245,7 @@ async function edits(opened: Opened, beside: string): Promise<void> {
     `${spread(over)} ms from the news to memory that has it, encoding taken off`,
     `${spread(cpu)} ms of processor time, encoding included; ${spread(encoded)} tokens encoded`,
     `nothing else ran for ${spread(blocked)} ms`,
+    ...where,
   ]);
 }
 
@@ -286,8 +308,6 @@ async function lookThrough(): Promise<void> {
   global.gc?.();
   const after = process.memoryUsage();
   lines.push(`memory of an engine that knows them: ${mib(after.heapUsed - before.heapUsed)} MiB for JavaScript, ${mib(after.rss - before.rss)} MiB resident, the model among it`);
-  const question = await measured(() => opened.session.ask({ id: 1, question: 'what does f3_0 return?', maxTokens: 1, wait: 0 }, never));
-  lines.push(`a question: ${told(question)}`);
   // What a client that shows coverage asks for and is told, down to a folder.
   const states = await opened.session.coverageLevel({});
   for (const node of [...states.nodes, undefined]) {
@@ -296,9 +316,24 @@ async function lookThrough(): Promise<void> {
     const level = await measured(async () => (bytes = JSON.stringify(await opened.session.coverageLevel(place)).length));
     lines.push(`coverage, ${JSON.stringify(place)}: ${bytes} bytes, ${told(level)}`);
   }
-  opened.session.filesChanged({ paths: [] });
-  const again = await measured(() => opened.session.coverageOf({ paths: [] }).then(() => opened.session.coverage({ path: fileName(0) })));
-  lines.push(`everything looked at again: ${told(again)}`);
+  for (const missed of [true, false]) {
+    opened.session.filesChanged({ paths: [], missed });
+    const again = await measured(() => opened.session.coverage({ path: fileName(0) }));
+    lines.push(`${missed ? 'the editor has the focus again' : 'everything looked at again'}: ${told(again)}`);
+  }
+  const ask = async (id: number, question: string): Promise<void> => {
+    let result!: AskResult;
+    const cost = await measured(async () => (result = await opened.session.ask({ id, question, maxTokens: 1, wait: 0 }, never)));
+    lines.push(`${question} ${told(cost)}; ${result.unsearched ?? 0} files not searched, ${result.missing.length} names nowhere`);
+  };
+  // Of what it has, of what lies behind all that a first question has the time for, and of what is nowhere.
+  await ask(1, 'what does f3_0 return?');
+  await ask(2, `what does f${many - 2}_0 return?`);
+  const search = await (opened.session as ClientSessionOver).searching();
+  const readOn = await measured(() => search.readOn());
+  lines.push(`what they left is read on: ${told(readOn)}`);
+  await ask(3, `what does f${many - 2}_0 return?`);
+  await ask(4, 'what does never_there_1 return?');
   lines.push(`the largest message that the client was sent unasked: ${Math.max(...opened.sent)} bytes`);
   await opened.core.close();
   say(`a workspace of ${many} files`, lines);

@@ -2,7 +2,6 @@
 
 import { lstat } from 'node:fs/promises';
 import path from 'node:path';
-import { setImmediate as turn } from 'node:timers/promises';
 import { answer } from './chat/answer';
 import { Completer } from './completion/complete';
 import type { Core } from './core';
@@ -14,6 +13,7 @@ import { exportPack } from './pack-export';
 import { importPack } from './pack-import';
 import type { Changes, FileRecord, RootIndex } from './root-index';
 import type { ClientSession, SessionClient } from './session';
+import { inTurns } from './turns';
 import { dedupeRoots, type FilterSettings } from './workspace/filter';
 import { WorkspaceSearch } from './workspace/search';
 import { watchRoot, type RootWatch } from './workspace/watch';
@@ -22,8 +22,6 @@ import { watchRoot, type RootWatch } from './workspace/watch';
 const statusEveryMs = 300;
 /** More changes at once are told as one. */
 const mostChanges = 2000;
-/** Whoever waits gets a turn so often. */
-const turnMs = 8;
 /** Files that are looked at before an answer or a list, for what no watcher saw. */
 const lookedAtBeforeAnswer = 20_000;
 
@@ -41,6 +39,7 @@ export class ClientSessionOver implements ClientSession {
   private readonly searched = new WorkspaceSearch();
   /** All files may be others; whoever searches next puts them in. */
   private searchIsOld = true;
+  private filled: Promise<void> = Promise.resolve();
   readonly completer: Completer;
   current: messages.EngineSettings = defaultSettings;
   private params: messages.OpenParams | undefined;
@@ -73,7 +72,10 @@ export class ClientSessionOver implements ClientSession {
   };
   /** Each of its files is told, since of what cannot be read a client may have more to say than that all is different. */
   private readonly onAvailable = (): void => {
-    for (const root of this.rootList) for (const { path: file } of root.records.values()) this.pathChanged(root, file);
+    for (const root of this.rootList) {
+      if (root.records.size > mostChanges) this.everythingChanged = true;
+      else for (const { path: file } of root.records.values()) this.pathChanged(root, file);
+    }
     this.statusSoon();
   };
   private readonly onFile = (record: FileRecord): void => {
@@ -95,11 +97,13 @@ export class ClientSessionOver implements ClientSession {
     return this.client.kind;
   }
 
-  get search(): WorkspaceSearch {
+  /** With all files as they are known now; how they change from then on, it is told. */
+  async searching(): Promise<WorkspaceSearch> {
     if (this.searchIsOld) {
       this.searchIsOld = false;
-      this.searched.setFiles(this.searchFiles());
+      this.filled = this.filled.then(() => this.searched.setFiles(this.searchFiles()));
     }
+    await this.filled;
     return this.searched;
   }
 
@@ -146,7 +150,7 @@ export class ClientSessionOver implements ClientSession {
       index.on('available', this.onAvailable);
     }
     for (const root of this.rootList) {
-      root.admit(this.current.tokenBudget);
+      await root.admitInTurns(this.current.tokenBudget);
       await this.core.indexer.scan(root);
       if (params.watch === 'engine') await this.watch(root);
     }
@@ -300,28 +304,21 @@ export class ClientSessionOver implements ClientSession {
     this.requireRoots();
     await this.refresh();
     for (const root of this.rootList) await root.checkReadable(lookedAtBeforeAnswer);
-    const files = this.rootList.flatMap((root) => root.files());
-    if (file === undefined) return files;
+    if (file === undefined) return this.rootList.flatMap((root) => root.files());
     const at = path.isAbsolute(file) ? this.locate(file) : undefined;
     const wanted = at?.path ?? file.replace(/^\.\//, '');
-    const exact = files.filter((f) => f.path === wanted && (!at || f.root === at.root.dir));
-    if (exact.length > 0) return exact;
+    const found = (at ? [at.root] : this.rootList).flatMap((root) => root.coverageAt(wanted) ?? []);
+    const exact = found.filter((f) => f.path === wanted);
     // In an excluded folder, the folder's rule is the file's.
-    return files.filter((f) => f.state === 'excluded' && wanted.startsWith(`${f.path}/`) && (!at || f.root === at.root.dir));
+    return exact.length > 0 ? exact : found.filter((f) => f.state === 'excluded');
   }
 
   async coverageLevel(place: messages.CoveragePlace): Promise<messages.CoverageLevel> {
     this.requireRoots();
     const sum = new CoverageLevelSum(place, this.rootList.length);
-    let lastTurn = performance.now();
     for (const root of this.rootList) {
       if (place.root !== undefined && place.root !== root.dir) continue;
-      for (const file of root.coveragesWithin(place.folder ?? '')) {
-        sum.add(file);
-        if (performance.now() - lastTurn < turnMs) continue;
-        await turn();
-        lastTurn = performance.now();
-      }
+      await inTurns(root.coveragesWithin(place.folder ?? ''), (file) => sum.add(file));
     }
     return sum.level();
   }
@@ -348,8 +345,7 @@ export class ClientSessionOver implements ClientSession {
     if (filterChanged) {
       void this.open({ ...this.params, settings: this.current }).catch((error) => this.core.log(`settings: ${toEngineError(error).message}`));
     } else if (before.tokenBudget !== this.current.tokenBudget) {
-      for (const root of this.rootList) root.admit(this.current.tokenBudget);
-      this.core.indexer.changed();
+      for (const root of this.rootList) void root.admitInTurns(this.current.tokenBudget).then(() => this.core.indexer.changed());
     }
   }
 
@@ -357,7 +353,11 @@ export class ClientSessionOver implements ClientSession {
     this.core.indexer.typing();
   }
 
-  filesChanged({ paths }: { paths: readonly string[] }): void {
+  filesChanged({ paths, missed }: { paths: readonly string[]; missed?: boolean }): void {
+    if (missed) {
+      for (const root of this.rootList) this.lookingAt = this.lookingAt.then(() => this.core.indexer.look(() => root.lookForMissed()));
+      return;
+    }
     if (paths.length === 0) {
       for (const root of this.rootList) void this.lookAt(root, []);
       return;
@@ -379,7 +379,7 @@ export class ClientSessionOver implements ClientSession {
     const at = this.locate(file);
     if (!at) return;
     // A document outlives its file, which may come back.
-    if (text === null || at.root.records.has(at.path)) this.search.setText({ root: at.root.dir, path: at.path }, text);
+    if (text === null || at.root.records.has(at.path)) this.searched.setText({ root: at.root.dir, path: at.path }, text);
     if (at.root.shadow(at.path, text)) this.core.indexer.changed();
     // Saved, most likely: no need to wait for a watcher to say so.
     if (text === null) void this.lookAt(at.root, [at.path]);
@@ -477,6 +477,7 @@ export class ClientSessionOver implements ClientSession {
     this.core.indexer.off('status', this.onStatus);
     this.core.indexer.off('file', this.onFile);
     this.core.indexer.setReading(this, false);
+    this.searched.close();
     this.onClosed(this);
     await this.completer.close();
     await this.letGo();

@@ -80,6 +80,7 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
   add(root: RootIndex): void {
     this.roots.add(root);
     root.on('rested', () => void this.look(() => root.lookAt([])));
+    root.on('astray', () => void this.look(() => root.lookAround()));
     this.changed();
   }
 

@@ -158,6 +158,8 @@ export interface AskResult {
   readonly uncertain: boolean;
   /** Identifiers of the question that an exact search finds nowhere. */
   readonly missing: readonly string[];
+  /** Files that the exact search had no time for, where there are any: it is gone on with. */
+  readonly unsearched?: number;
   readonly stop: StopReason;
   readonly coverage: Coverage;
   readonly timings: {
@@ -342,8 +344,11 @@ export const pause = new RequestType<{ paused: boolean }, null, EngineFailure>('
 export const settings = new NotificationType<Partial<EngineSettings>>('settings');
 /** The user is typing: background reading keeps to one core for some seconds. */
 export const typing = new NotificationType0('typing');
-/** Changes seen by the client's own watcher, as absolute paths; empty: look at everything again. */
-export const filesChanged = new NotificationType<{ paths: readonly string[] }>('filesChanged');
+/**
+ * Changes seen by the client's own watcher, as absolute paths; empty: look at everything again. With `missed` none was seen, and some may
+ * have been missed: they are looked for as far as it costs little, the rest by and by.
+ */
+export const filesChanged = new NotificationType<{ paths: readonly string[]; missed?: boolean }>('filesChanged');
 /** Open and recently used files: read first. */
 export const recentFiles = new NotificationType<{ paths: readonly string[] }>('recentFiles');
 /** Text of an unsaved document that shadows the file; null when it is saved or closed. */

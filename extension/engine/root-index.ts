@@ -2,15 +2,15 @@
 // Knows what is there and what is missing; when and in which order things are read is indexer.ts.
 
 import { EventEmitter } from 'node:events';
-import { access, constants, readFile, stat } from 'node:fs/promises';
+import { access, constants, lstat, readdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { setImmediate as turn } from 'node:timers/promises';
 import { toEngineError } from './errors';
 import { familyOf } from './pack-table';
 import { sameStamp, type KnownSegment, type KnownVerdict, type KnownVersion, type Manifest, type Stamp } from './manifest';
 import type { Coverage, ExclusionRule, FileCoverage, FileState, PackOmission } from './messages';
 import type { SegmentMemory } from './segment-memory';
-import { admissionOrder, AdmissionList, admit } from './workspace/admission';
+import { inTurns, mapInTurns, setInTurns, Turns } from './turns';
+import { admissionOrder, AdmissionList, placeOf } from './workspace/admission';
 import { classifyContent, isNotebook, isVerdict, maxBytesOf, maxFileBytes, tooLarge, type FileClass } from './workspace/classify';
 import { isWithin, reachOf, type FilterSettings } from './workspace/filter';
 import type { Hash } from './workspace/hash';
@@ -19,14 +19,34 @@ import { PathIndex } from './workspace/path-index';
 import type { FileName, SearchFile } from './workspace/search';
 import { cutterVersion, type SegmentCut } from './workspace/segmenter';
 import { VolatileFiles } from './workspace/watch';
-import { look, readBytes, walk, describeError, type ExcludedPath, type Look, type UnreadablePath, type WalkedFile } from './workspace/walk';
+import {
+  folderStamp,
+  look,
+  readBytes,
+  walk,
+  describeError,
+  type FolderStamp,
+  type ExcludedPath,
+  type Look,
+  type UnreadablePath,
+  type Walk,
+  type WalkedFile,
+} from './workspace/walk';
 
 /** Bytes of source text a token stands for, until a file is tokenized: measured on this repository and /usr/include. */
 const bytesPerToken = 3.4;
 /** File systems stamp with a coarse clock: some step by a few milliseconds, old ones by two seconds. */
 const clockStepMs = 2000;
-/** Whoever waits gets a turn so often while many files are gone through. */
-const turnMs = 8;
+/**
+ * A look at everything that nobody asked for rests three times as long as it works, and comes again after 50 times as long as it took at
+ * the earliest. The disk's part of it is about as much again: at most 1 % of a core, however many files there are.
+ */
+const rest = 3;
+const restAfter = 50;
+/** Calls of the system under way at once. */
+const callsAtOnce = 128;
+/** Changes that are told at once. */
+const toldAtOnce = 1000;
 /** Addresses that are looked up in the store at once. */
 const lookUpAtOnce = 512;
 /** Files that come to rest within this time are looked at together. */
@@ -103,9 +123,10 @@ export interface RootParts {
 
 /**
  * `looked`: after a change that somebody noticed, for everybody who searches these files; `scanned`: all of it is new; `available`: its
- * folder has gone away, or is back; `rested`: files that changed all the time do so no longer, which the next look takes note of.
+ * folder has gone away, or is back; `rested`: files that changed all the time do so no longer, which the next look takes note of;
+ * `astray`: it is time to look for changes that nobody told of.
  */
-export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; available: []; rested: [] }> {
+export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; available: []; rested: []; astray: [] }> {
   readonly records = new Map<string, FileRecord>();
   private excluded = new Map<string, ExcludedPath>();
   private unreadable = new Map<string, UnreadablePath>();
@@ -118,8 +139,15 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
   private readonly needing = new Set<FileRecord>();
   private readonly busy = new Set<FileRecord>();
   private readonly over = new Set<FileRecord>();
-  /** The first file that does not fit. Whether it would is known once it was cut: until then membership rests on an estimate. */
+  /**
+   * The first file that does not fit: of those that may be in, all before it are admitted, and none from it on. Whether it would fit is
+   * known once it was cut: until then membership rests on an estimate.
+   */
   private boundary: FileRecord | undefined;
+  /** Where it was in the order when it was set. */
+  private boundaryAt = 0;
+  /** Passes under way that move it. */
+  private admitting = 0;
   /** Text of unsaved documents: shadows the file. */
   private readonly shadows = new Map<string, string>();
   private tokenBudget = Infinity;
@@ -128,6 +156,12 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
   private readonly volatile = new VolatileFiles();
   private restTimer: NodeJS.Timeout | undefined;
   private looking: Promise<unknown> = Promise.resolve();
+  private folderStamps = new Map<string, FolderStamp>();
+  /** When a look at everything that nobody asked for may come again; whether one is wanted, and under way. */
+  private looksAroundAt = 0;
+  private lookAroundTimer: NodeJS.Timeout | undefined;
+  private wantsLookAround = false;
+  private lookingAround: AbortController | undefined;
   settings: FilterSettings;
   /** Folders that were walked; another set whenever they are others. */
   folders: ReadonlySet<string> = new Set();
@@ -177,6 +211,123 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     return this.inTurn(() => this.lookAtSome([], this.volatile.paths));
   }
 
+  /**
+   * For changes that nobody told of, at a place where they are told as a rule. What came, went, or was replaced by another file of its
+   * name is found now: each changes the stamp of the folder around it. What was written in place changes no folder: where it is in
+   * memory, it is found before the next answer (`changedSince`); all of it, and rules outside of the root, by a look at everything that
+   * the event `astray` asks for, now or as soon as that may be again. As `lookAt`.
+   */
+  async lookForMissed(): Promise<boolean> {
+    if (!this.scanned || this.unavailable !== undefined) return this.lookAt(['']);
+    this.wantsLookAround = true;
+    this.awaitLookAround();
+    const different = await this.differentFolders();
+    return different.length > 0 && this.lookAt(different);
+  }
+
+  /** Looks at everything at leisure: other looks go on beside it, and what it finds different is looked at as if it had been told. As `lookAt`. */
+  async lookAround(): Promise<boolean> {
+    if (this.lookingAround) return false;
+    const began = performance.now();
+    const { signal } = (this.lookingAround = new AbortController());
+    this.wantsLookAround = false;
+    try {
+      const different = await this.differences(signal);
+      return !signal.aborted && different.length > 0 && (await this.lookAt(different));
+    } finally {
+      this.lookingAround = undefined;
+      this.lookedAround(began);
+      this.awaitLookAround();
+    }
+  }
+
+  private lookedAround(began: number): void {
+    const now = performance.now();
+    this.looksAroundAt = now + restAfter * (now - began);
+  }
+
+  private awaitLookAround(): void {
+    if (!this.wantsLookAround || this.lookingAround || this.lookAroundTimer) return;
+    const isTime = (): void => {
+      this.lookAroundTimer = undefined;
+      this.emit('astray');
+    };
+    this.lookAroundTimer = setTimeout(isTime, Math.max(0, this.looksAroundAt - performance.now()));
+    this.lookAroundTimer.unref();
+  }
+
+  private async differences(signal: AbortSignal): Promise<string[]> {
+    let found: Walk;
+    try {
+      found = await walk({ root: this.dir, settings: this.settings, ownPaths: this.parts.ownPaths, rest, signal });
+    } catch {
+      // A look says what that means.
+      return [''];
+    }
+    const there = new Set<string>(found.folders);
+    const different: string[] = [];
+    const see = ({ path: file }: { readonly path: string }, isAsKnown: boolean): void => {
+      there.add(file);
+      if (!isAsKnown) different.push(file);
+    };
+    await inTurns(found.files, (file) => {
+      const record = this.records.get(file.path);
+      see(file, record !== undefined && sameStamp(record.info, file) && !record.young && record.error === undefined);
+    });
+    await inTurns(found.excluded, (entry) => see(entry, sameExclusion(this.excluded.get(entry.path), entry)));
+    await inTurns(found.unreadable, (entry) => see(entry, this.unreadable.has(entry.path)));
+    for (const folder of found.folders) if (!this.folders.has(folder)) different.push(folder);
+    for (const known of [this.records, this.excluded, this.unreadable, this.folders]) {
+      await inTurns(known.keys(), (file) => {
+        if (!there.has(file)) different.push(file);
+      });
+    }
+    return different;
+  }
+
+  /** Paths in folders that have other stamps than when they were listed. */
+  private async differentFolders(): Promise<string[]> {
+    const different: string[] = [];
+    await someAtOnce([...this.folders], async (folder) => {
+      try {
+        const stamp = await folderStamp(path.join(this.dir, folder));
+        const known = this.folderStamps.get(folder);
+        if (known && sameStamp(known, stamp)) return;
+        for (const file of await this.differencesIn(folder)) different.push(file);
+        this.folderStamps.set(folder, trusted(stamp));
+      } catch {
+        different.push(folder);
+      }
+    });
+    return different;
+  }
+
+  /** Of what lies directly in a folder; not of what its folders hold. */
+  private async differencesIn(folder: string): Promise<string[]> {
+    const entries = await readdir(path.join(this.dir, folder), { withFileTypes: true });
+    const different: string[] = [];
+    const there = new Set<string>();
+    await someAtOnce(entries, async (entry) => {
+      const file = folder === '' ? entry.name : `${folder}/${entry.name}`;
+      there.add(file);
+      if (!(await this.isAsKnown(file, entry.isDirectory()))) different.push(file);
+    });
+    for (const file of this.paths.childrenOf(folder)) if (!there.has(file)) different.push(file);
+    return different;
+  }
+
+  private async isAsKnown(file: string, isFolder: boolean): Promise<boolean> {
+    const excluded = this.excluded.get(file);
+    if (this.unreadable.has(file) || (isFolder && this.folders.has(file))) return true;
+    if (isFolder || excluded?.folder) return isFolder && excluded?.folder === true;
+    const known = this.records.get(file)?.info ?? excluded;
+    if (!known) return false;
+    // Of what is left out by its name no more is known than that it is there; where a link leads, its own stamp does not tell.
+    if (excluded?.mtimeMs === 0) return excluded.rule === 'ignored' || excluded.rule === 'user';
+    const { size, mtimeMs, ino } = await lstat(path.join(this.dir, file));
+    return known.bytes === size && known.mtimeMs === mtimeMs && (!('ino' in known) || known.ino === ino);
+  }
+
   /** One look after the other, whoever asks for it: what an earlier one found is not to replace what a later one did. */
   private inTurn<T>(look: () => Promise<T>): Promise<T> {
     const done = this.looking.then(look).finally(() => this.awaitRest());
@@ -198,21 +349,28 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
   }
 
   private async scanAll(signal?: AbortSignal): Promise<void> {
+    const began = performance.now();
     const found = await walk({ root: this.dir, settings: this.settings, ownPaths: this.parts.ownPaths, ...(signal && { signal }) });
-    const there = new Set(found.files.map((file) => file.path));
-    for (const record of [...this.records.values()]) if (!there.has(record.path)) this.remove(record);
-    await inTurns(found.files, (file) => this.see(file));
+    const there = await setInTurns(found.files, (file) => file.path);
+    await inTurns(this.records.values(), (record) => {
+      if (!there.has(record.path)) this.remove(record);
+      this.settle();
+    });
+    await inTurns(found.files, (file) => {
+      this.see(file);
+      this.settle();
+    });
     await this.outdateRewritten(found.files);
-    this.excluded = new Map(found.excluded.map((entry) => [entry.path, entry]));
-    this.unreadable = new Map(found.unreadable.map((entry) => [entry.path, entry]));
+    this.excluded = await mapInTurns(found.excluded, (entry) => entry.path);
+    this.unreadable = await mapInTurns(found.unreadable, (entry) => entry.path);
     this.folders = new Set(found.folders);
+    this.folderStamps = await stampsOf(found);
     this.paths.clear();
     for (const known of [this.records, this.excluded, this.unreadable, this.folders]) await inTurns(known.keys(), (file) => this.paths.add(file));
     this.scanned = true;
     this.unavailable = undefined;
-    await this.settleInTurns();
-    this.admit(this.tokenBudget);
-    await this.settleInTurns();
+    await this.admitInTurns(this.tokenBudget);
+    this.lookedAround(began);
     this.emit('scanned');
   }
 
@@ -234,11 +392,12 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     // That it has not changed since is why it is read now: its stamp says nothing new.
     for (const file of calm) this.volatile.release(file);
     const takenBack = new Set(calm.filter((file) => this.isSetAside(file)));
-    const before = found.looked.flatMap((file) => this.paths.within(file));
+    const before: string[] = [];
+    for (const file of found.looked) await inTurns(this.paths.within(file), (one) => void before.push(one));
     const changed: SearchFile[] = [];
     const gone: FileName[] = [];
-    const there = new Set(found.files.map((file) => file.path));
-    const excluded = new Set(found.excluded.map((entry) => entry.path));
+    const there = await setInTurns(found.files, (file) => file.path);
+    const excluded = await setInTurns(found.excluded, (entry) => entry.path);
     const isGone = (file: string): void => void gone.push({ root: this.dir, path: file });
     await inTurns(before, (file) => {
       const record = this.records.get(file);
@@ -248,6 +407,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
       }
       if (!excluded.has(file) && this.excluded.delete(file)) isGone(file);
       if (this.unreadable.delete(file)) isGone(file);
+      this.settle();
     });
     await inTurns(found.excluded, (entry) => {
       const known = this.excluded.get(entry.path);
@@ -261,18 +421,31 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
       const record = this.records.get(file.path) as FileRecord;
       if (takenBack.has(file.path)) this.outdate(record);
       if (known && !sameStamp(known, file) && this.volatile.note(file.path, now)) this.setAside(record);
+      this.settle();
       changed.push(this.searchFile(record));
     });
     for (const record of await this.outdateRewritten(found.files)) changed.push(this.searchFile(record));
     const goneFolders = this.setFolders(before, found.folders);
+    for (const folder of goneFolders) this.folderStamps.delete(folder);
+    for (const [folder, stamp] of found.folderStamps) this.folderStamps.set(folder, trusted(stamp));
     await inTurns<{ readonly path: string }>([...found.excluded, ...found.unreadable], ({ path: file }) => this.paths.add(file));
-    for (const file of [...gone.map((name) => name.path), ...goneFolders]) this.paths.delete(file);
-    await this.settleInTurns();
+    await inTurns(gone, (name) => this.paths.delete(name.path));
+    await inTurns(goneFolders, (file) => this.paths.delete(file));
     if (changed.length === 0 && gone.length === 0) return isBack;
-    this.admit(this.tokenBudget);
-    const again = new Set(changed.map(({ path: file }) => file));
-    this.emit('looked', { changed, gone: gone.filter(({ path: file }) => !again.has(file)) });
+    await this.admitInTurns(this.tokenBudget);
+    await this.tell(changed, gone);
     return true;
+  }
+
+  /** So many changes at a time that whoever hears of them is soon done. */
+  private async tell(changed: readonly SearchFile[], gone: readonly FileName[]): Promise<void> {
+    const again = await setInTurns(changed, ({ path: file }) => file);
+    const turns = new Turns();
+    for (let i = 0; i < Math.max(changed.length, gone.length); i += toldAtOnce) {
+      const end = i + toldAtOnce;
+      this.emit('looked', { changed: changed.slice(i, end), gone: gone.slice(i, end).filter(({ path: file }) => !again.has(file)) });
+      await turns.due();
+    }
   }
 
   /** Below a folder that stays out as a whole: nothing there says anything of what is in, but a mark of what the folder is. */
@@ -288,7 +461,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
   }
 
   /** Those that are gone. */
-  private setFolders(lookedAt: readonly string[], found: readonly string[]): Iterable<string> {
+  private setFolders(lookedAt: readonly string[], found: readonly string[]): ReadonlySet<string> {
     const gone = new Set(lookedAt.filter((file) => this.folders.has(file)));
     for (const folder of found) gone.delete(folder);
     const fresh = found.filter((folder) => !this.folders.has(folder));
@@ -332,12 +505,10 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
       if (record.current || record.verdict) records.push(record);
     }
     const changed: string[] = [];
-    await Promise.all(
-      records.map(async ({ path: file, info }) => {
-        const now = await stat(path.join(this.dir, file));
-        if (!now || !sameStamp(now, info)) changed.push(file);
-      }),
-    );
+    await someAtOnce(records, async ({ path: file, info }) => {
+      const now = await stat(path.join(this.dir, file));
+      if (!now || !sameStamp(now, info)) changed.push(file);
+    });
     // What stamps do not tell, a look at the file does.
     const again = new Set(changed);
     const young = records.filter((record) => record.young && !again.has(record.path)).map((record) => record.path);
@@ -347,8 +518,11 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
   /** Of files that look the same, those that were read while another write could look the same, and have other bytes now. */
   private async outdateRewritten(files: readonly WalkedFile[]): Promise<FileRecord[]> {
     const rewritten: FileRecord[] = [];
+    const turns = new Turns();
     // One after the other: a folder that was unpacked just now has thousands.
     for (const { path: file } of files) {
+      const due = turns.dueSmall();
+      if (due) await due;
       const record = this.records.get(file);
       if (!record?.young || !(record.current || record.verdict) || (await this.isAsRead(record))) continue;
       this.outdate(record);
@@ -369,15 +543,13 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
   async checkReadable(limit: number): Promise<void> {
     this.settle();
     const records = [...this.needing].filter((record) => this.stateOf(record) === 'waiting').slice(0, limit);
-    await Promise.all(
-      records.map(async (record) => {
-        try {
-          await access(path.join(this.dir, record.path), constants.R_OK);
-        } catch (error) {
-          await this.failed(record, error);
-        }
-      }),
-    );
+    await someAtOnce(records, async (record) => {
+      try {
+        await access(path.join(this.dir, record.path), constants.R_OK);
+      } catch (error) {
+        await this.failed(record, error);
+      }
+    });
   }
 
   private see(file: WalkedFile): boolean {
@@ -406,6 +578,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     this.paths.add(file.path);
     this.order.add(record);
     this.touched.add(record);
+    this.place(record);
   }
 
   private outdate(record: FileRecord): void {
@@ -416,6 +589,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     delete record.tokens;
     delete record.verdict;
     delete record.error;
+    this.place(record);
     this.dropNext(record);
   }
 
@@ -440,31 +614,73 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
 
   // ---- admission --------------------------------------------------------------------------------------------------------------
 
-  /** Files enter by class and path until the budget is full. */
+  /**
+   * Files enter by class and path until the budget is full. Nothing behind the first file that does not fit enters, however small:
+   * otherwise an edit of one file could swap others far away, and "the budget ends here" would explain nothing.
+   */
   admit(tokenBudget: number): void {
-    const isSame = tokenBudget === this.tokenBudget;
-    this.tokenBudget = tokenBudget;
-    this.sizesChanged = false;
-    if (isSame && this.isAdmittedAsBefore()) return;
-    if (this.boundary) this.touched.add(this.boundary);
-    const candidates = this.order.files.filter(isCandidate);
-    const n = admit(candidates, (record) => this.tokensOf(record), tokenBudget);
-    for (const [i, record] of candidates.entries()) this.setOver(record, i >= n);
-    this.boundary = candidates[n];
-    if (this.boundary) this.touched.add(this.boundary);
+    for (const _ of this.admission(tokenBudget));
   }
 
-  /** Whether the budget still ends at the same file; what is new stands on its side of it then. */
-  private isAdmittedAsBefore(): boolean {
-    const { boundary, counted } = this;
-    // Most of them are new: a pass through all is less than taking their numbers before and after it.
-    if (16 * this.touched.size > this.records.size) return false;
-    if (boundary && (!isCandidate(boundary) || this.records.get(boundary.path) !== boundary)) return false;
-    for (const record of [...this.touched]) {
-      if (isCandidate(record)) this.setOver(record, boundary !== undefined && admissionOrder(record, boundary) >= 0);
+  /** The same; others look, and change files, in between. */
+  async admitInTurns(tokenBudget: number): Promise<void> {
+    await inTurns(this.admission(tokenBudget), () => {});
+  }
+
+  /**
+   * Moves the boundary, a file a step, until all before it fit and it does not: what that costs is how many files change sides. What
+   * is said of the boundary holds after each step, whatever changed since the last one.
+   */
+  private *admission(tokenBudget: number): Generator<void> {
+    this.tokenBudget = tokenBudget;
+    this.sizesChanged = false;
+    this.admitting++;
+    try {
+      while (this.moveBoundary()) yield;
+    } finally {
+      this.admitting--;
     }
+  }
+
+  /** One candidate further, where it fits, or back, where what is before does not. False: neither. */
+  private moveBoundary(): boolean {
     this.settle();
-    return counted.admittedTokens <= this.tokenBudget && (!boundary || counted.admittedTokens + this.tokensOf(boundary) > this.tokenBudget);
+    const { boundary, tokenBudget } = this;
+    const { files } = this.order;
+    const { admittedTokens } = this.counted;
+    let at = files.length;
+    if (boundary) at = files[this.boundaryAt] === boundary ? this.boundaryAt : placeOf(files, boundary);
+    while (at < files.length && !isCandidate(files[at] as FileRecord)) at++;
+    const next = files[at];
+    if (next && admittedTokens + this.tokensOf(next) <= tokenBudget) {
+      this.setBoundary(files, at + 1);
+      this.place(next);
+      return true;
+    }
+    if (admittedTokens <= tokenBudget) {
+      this.setBoundary(files, at);
+      return false;
+    }
+    while (at > 0 && !isCandidate(files[at - 1] as FileRecord)) at--;
+    const last = files[at - 1];
+    // Without a candidate before it nothing is admitted.
+    if (!last) return false;
+    this.setBoundary(files, at - 1);
+    this.place(last);
+    return true;
+  }
+
+  private setBoundary(files: readonly FileRecord[], at: number): void {
+    const before = this.boundary;
+    this.boundary = files[at];
+    this.boundaryAt = at;
+    if (before === this.boundary) return;
+    for (const record of [before, this.boundary]) if (record) this.touched.add(record);
+  }
+
+  /** On its side of the boundary. */
+  private place(record: FileRecord): void {
+    this.setOver(record, isCandidate(record) && this.boundary !== undefined && admissionOrder(record, this.boundary) >= 0);
   }
 
   private setOver(record: FileRecord, over: boolean): void {
@@ -488,6 +704,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
   get needsAdmission(): boolean {
     return this.sizesChanged && this.records.size > 0;
   }
+
 
   readmit(): void {
     if (this.sizesChanged) this.admit(this.tokenBudget);
@@ -516,7 +733,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
   /** Nothing is left to be read, as far as is known. */
   get isRead(): boolean {
     this.settle();
-    return this.scanned && !this.needsAdmission && this.busy.size === 0 && (this.needing.size === 0 || this.unavailable !== undefined);
+    return this.scanned && !this.needsAdmission && this.admitting === 0 && this.busy.size === 0 && (this.needing.size === 0 || this.unavailable !== undefined);
   }
 
   /** Takes what earlier runs kept of files that have not changed since. Nothing is cut or run for it, and few are read. */
@@ -539,8 +756,12 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
       }
       batch = [];
       nKeys = 0;
+      this.settle();
     };
+    const turns = new Turns();
     for (const record of this.admitted()) {
+      const due = turns.dueSmall();
+      if (due) await due;
       if (record.current || this.shadows.has(record.path) || !this.needsCut(record)) continue;
       if (this.manifest.isYoung(record.path, record.info)) await this.prepare(record);
       const fileKey = this.manifest.keyOf(record.path, record.info);
@@ -879,7 +1100,13 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
   }
 
   files(): FileCoverage[] {
-    return [...this.coveragesWithin('')].sort((a, b) => (a.path < b.path ? -1 : 1));
+    const files = [
+      // Sorted in part, which is most of the work.
+      ...this.order.files.map((record) => this.coverageOf(record)),
+      ...[...this.excluded.values()].map((entry) => this.excludedCoverage(entry)),
+      ...[...this.unreadable.values()].map((entry) => this.unreadableCoverage(entry)),
+    ];
+    return files.sort((a, b) => (a.path < b.path ? -1 : 1));
   }
 
   /** Of all files in a folder, in no order, as they are when their turn comes. */
@@ -904,10 +1131,6 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
   /** Takes the numbers of files that were touched anew: what they cost is a matter of what changed, not of how much there is. */
   private settle(): void {
     for (const record of this.touched) this.takeShare(record);
-  }
-
-  private async settleInTurns(): Promise<void> {
-    await inTurns([...this.touched], (record) => this.takeShare(record));
   }
 
   private takeShare(record: FileRecord): void {
@@ -945,9 +1168,9 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     counted.admittedTokens += times * admittedTokens;
   }
 
-  /** What an exact search looks at: all that is not ignored, read or not. */
+  /** What an exact search looks at: all that is not ignored, read or not; in the order of admission, since it may not come to the end. */
   *searchFiles(): Iterable<SearchFile> {
-    for (const record of this.records.values()) yield this.searchFile(record);
+    for (const record of this.order.files) if (this.records.get(record.path) === record) yield this.searchFile(record);
     for (const entry of this.excluded.values()) if (!entry.folder) yield this.excludedFile(entry);
   }
 
@@ -968,7 +1191,11 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     const keys = this.manifest.allKeys;
     const { fileKeys } = this.manifest;
     clearTimeout(this.restTimer);
+    clearTimeout(this.lookAroundTimer);
+    this.wantsLookAround = false;
+    this.lookingAround?.abort();
     this.restTimer = undefined;
+    this.lookAroundTimer = undefined;
     this.volatile.clear();
     if (forget) await this.manifest.forget();
     else await this.manifest.save();
@@ -976,9 +1203,15 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     this.records.clear();
     this.order.clear();
     this.over.clear();
+    this.boundary = undefined;
     this.paths.clear();
     return { segments: keys.size, keys, fileKeys };
   }
+}
+
+/** Each starts some calls of the system: thousands at once would keep others from their turn. */
+async function someAtOnce<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+  for (let i = 0; i < items.length; i += callsAtOnce) await Promise.all(items.slice(i, i + callsAtOnce).map(work));
 }
 
 /** Whether it may be in, but for the budget. */
@@ -996,15 +1229,10 @@ function tokensIn(segments: readonly KnownSegment[]): number {
   return tokens;
 }
 
-/** Goes through all of it, leaving others their turn. */
-async function inTurns<T>(items: Iterable<T>, work: (item: T) => void): Promise<void> {
-  let lastTurn = performance.now();
-  for (const item of items) {
-    work(item);
-    if (performance.now() - lastTurn < turnMs) continue;
-    await turn();
-    lastTurn = performance.now();
-  }
+async function stampsOf({ folderStamps }: Walk): Promise<Map<string, FolderStamp>> {
+  const stamps = new Map<string, FolderStamp>();
+  await inTurns(folderStamps, ([folder, stamp]) => void stamps.set(folder, trusted(stamp)));
+  return stamps;
 }
 
 function putIf<T>(set: Set<T>, item: T, isIn: boolean): void {
@@ -1025,7 +1253,7 @@ function isYoung({ mtimeMs }: Stamp): boolean {
   return Math.abs(Date.now() - mtimeMs) < clockStepMs;
 }
 
-/** What is written down of a young file does not fit the next time, so that it is read again. */
+/** What is noted of what changed just now does not fit the next time, so that it is looked at again. */
 function trusted(stamp: Stamp): Stamp {
   return { bytes: stamp.bytes, mtimeMs: isYoung(stamp) ? 0 : stamp.mtimeMs, ino: stamp.ino };
 }

@@ -119,7 +119,7 @@ class Client {
     this.inSession0(messages.verify, (session) => session.verify());
     this.on(messages.place, checkComplete, (session, params) => session.place(params));
     this.on(messages.settings, checkSettings, (session, params) => session.settings(params));
-    this.on(messages.filesChanged, checkPaths, (session, params) => session.filesChanged(params));
+    this.on(messages.filesChanged, checkChanges, (session, params) => session.filesChanged(params));
     this.on(messages.recentFiles, checkPaths, (session, params) => session.recentFiles(params));
     this.on(messages.document, checkDocument, (session, params) => session.document(params));
     this.on0(messages.typing, (session) => session.typing());
@@ -289,6 +289,11 @@ function checkPause(p: { paused: boolean }): void {
 function checkPaths(p: { paths: readonly string[] }): void {
   requireStrings('paths', p.paths);
   for (const file of p.paths) requireAbsolute('paths', file);
+}
+
+function checkChanges(p: { paths: readonly string[]; missed?: boolean }): void {
+  checkPaths(p);
+  if (p.missed !== undefined) requireType('missed', 'boolean', p.missed);
 }
 
 function checkPack(p: { file: string }): void {

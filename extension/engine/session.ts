@@ -48,7 +48,7 @@ export interface ClientSession {
   pause(params: { paused: boolean }): void;
   settings(params: Partial<messages.EngineSettings>): void;
   typing(): void;
-  filesChanged(params: { paths: readonly string[] }): void;
+  filesChanged(params: { paths: readonly string[]; missed?: boolean }): void;
   recentFiles(params: { paths: readonly string[] }): void;
   document(params: { path: string; text: string | null }): void;
   forget(): Promise<{ segments: number; bytes: number }>;

@@ -45,7 +45,7 @@ export class Documents implements vscode.Disposable {
       vscode.window.tabGroups.onDidChangeTabs(() => this.#sendRecentSoon()),
       // Network drives send no events; whoever comes back to the window expects it to be right.
       vscode.window.onDidChangeWindowState(({ focused }) => {
-        if (focused && this.#unfocused) session.notify(messages.filesChanged, { paths: [] });
+        if (focused && this.#unfocused) session.notify(messages.filesChanged, { paths: [], missed: true });
         this.#unfocused = !focused;
       }),
     ];

@@ -1,50 +1,30 @@
-// Membership depends on files and budget alone; the reading order on everything else, and changes no membership.
+// The order of admission depends on files alone; the reading order on everything else, and changes no membership. Where the budget ends
+// is scale.test.ts's.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { admissionOrder, AdmissionList, admit, readingOrder, type Candidate } from '../../extension/engine/workspace/admission';
+import { admissionOrder, AdmissionList, placeOf, readingOrder, type Candidate } from '../../extension/engine/workspace/admission';
 
-interface Sized extends Candidate {
-  readonly tokens: number;
-}
+const file = (path: string, fileClass: Candidate['class']): Candidate => ({ path, class: fileClass });
+const sorted = (files: readonly Candidate[]): Candidate[] => [...files].sort(admissionOrder);
 
-const file = (path: string, fileClass: Candidate['class'], tokens: number): Sized => ({ path, class: fileClass, tokens });
-const sorted = (files: readonly Sized[]): Sized[] => [...files].sort(admissionOrder);
-const admitted = (files: readonly Sized[], budget: number): Sized[] => sorted(files).slice(0, admit(sorted(files), ({ tokens }) => tokens, budget));
-const paths = (files: readonly Candidate[]): string[] => files.map(({ path }) => path);
-
-test('code, documents, data, each by path, until the budget is full', () => {
-  const files = [file('z.csv', 'data', 1), file('b.ts', 'code', 40), file('a.md', 'doc', 30), file('a.ts', 'code', 20), file('0.json', 'doc', 5)];
-  assert.deepEqual(paths(admitted(files, 1000)), ['a.ts', 'b.ts', '0.json', 'a.md', 'z.csv']);
-  assert.deepEqual(paths(admitted(files, 90)), ['a.ts', 'b.ts', '0.json']);
-  assert.deepEqual(paths(admitted(files, 95)), ['a.ts', 'b.ts', '0.json', 'a.md'], 'exactly full');
-  assert.deepEqual(paths(admitted(files, 19)), []);
+test('code, documents, data, each by path', () => {
+  const files = [file('z.csv', 'data'), file('b.ts', 'code'), file('a.md', 'doc'), file('a.ts', 'code'), file('0.json', 'doc')];
+  assert.deepEqual(sorted(files).map(({ path }) => path), ['a.ts', 'b.ts', '0.json', 'a.md', 'z.csv']);
 });
 
 const candidate = fc.record({
   path: fc.stringMatching(/^[a-c]{1,2}(\/[a-c])?\.x$/),
   class: fc.constantFrom<Candidate['class']>('code', 'doc', 'data'),
-  tokens: fc.nat(50),
 });
 const candidates = fc.uniqueArray(candidate, { selector: ({ path }) => path, maxLength: 25 });
-
-test('what fits is a beginning of the order, and a larger budget only adds', () => {
-  fc.assert(
-    fc.property(candidates, fc.nat(600), fc.nat(200), (files, budget, more) => {
-      const some = admitted(files, budget);
-      assert.ok(some.reduce((sum, { tokens }) => sum + tokens, 0) <= budget);
-      assert.deepEqual(some, sorted(files).slice(0, some.length));
-      assert.deepEqual(admitted(files, budget + more).slice(0, some.length), some);
-    }),
-  );
-});
 
 test('the order of admission does not depend on which files came and went', () => {
   fc.assert(
     fc.property(candidates, fc.array(fc.tuple(fc.nat(24), fc.boolean())), (files, steps) => {
-      const list = new AdmissionList<Sized>();
-      const there = new Set<Sized>();
+      const list = new AdmissionList<Candidate>();
+      const there = new Set<Candidate>();
       for (const [i, isAsked] of steps) {
         const file = files[i];
         if (!file) continue;
@@ -55,6 +35,7 @@ test('the order of admission does not depend on which files came and went', () =
         }
         if (isAsked) assert.deepEqual(list.files, sorted([...there]));
       }
+      for (const each of files) assert.equal(placeOf(list.files, each), list.files.filter((other) => admissionOrder(other, each) < 0).length);
       assert.deepEqual(list.files, sorted([...there]));
     }),
   );

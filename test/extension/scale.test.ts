@@ -216,6 +216,113 @@ check('which file is the last that fits does not depend on what was read before'
   }
 });
 
+check('what comes behind the first file that does not fit stays out, and enters once that one fits', async (bench) => {
+  bench.write('a.ts', 'export const a = 1;\n'.repeat(20));
+  bench.write('b.ts', 'export const b = 1;\n'.repeat(200));
+  // So many that a change is few of them.
+  for (let i = 0; i < 60; i++) bench.write(`data/d${i}.csv`, 'a,b\n');
+  const core = await bench.core();
+  const session = await bench.open(core, { settings: { tokenBudget: 1000 } });
+  const states = async (...paths: string[]): Promise<Record<string, string>> => {
+    if (paths.length > 0) await follow(session, paths.map((file) => bench.at(file)));
+    numbersAreTrue(session);
+    return Object.fromEntries(rootOf(session).files().filter(({ path: file }) => file.endsWith('.ts')).map(({ path: file, state }) => [file, state]));
+  };
+  await session.ingest(never);
+  assert.deepEqual(await states(), { 'a.ts': 'in', 'b.ts': 'over_budget' });
+  // Small enough for what is left, and behind.
+  bench.write('c.ts', 'export const c = 1;\n');
+  assert.deepEqual(await states('c.ts'), { 'a.ts': 'in', 'b.ts': 'over_budget', 'c.ts': 'over_budget' });
+  bench.write('a1.ts', 'export const a1 = 1;\n');
+  assert.deepEqual(await states('a1.ts'), { 'a.ts': 'in', 'a1.ts': 'in', 'b.ts': 'over_budget', 'c.ts': 'over_budget' });
+  // The one at the end goes out by a rule of its own, and another one takes its place.
+  bench.write('b.ts', 'x\0y');
+  assert.deepEqual(await states('b.ts'), { 'a.ts': 'in', 'a1.ts': 'in', 'b.ts': 'excluded', 'c.ts': 'in' });
+  bench.write('b.ts', 'export const b = 1;\n'.repeat(200));
+  assert.deepEqual(await states('b.ts'), { 'a.ts': 'in', 'a1.ts': 'in', 'b.ts': 'over_budget', 'c.ts': 'over_budget' });
+  rmSync(bench.at('b.ts'));
+  assert.deepEqual(await states('b.ts'), { 'a.ts': 'in', 'a1.ts': 'in', 'c.ts': 'in' });
+});
+
+check('what nobody told of is found by the stamps of folders, the rest by a look at everything that comes by and by', async (bench) => {
+  bench.writeMany(40, 'first');
+  bench.write('.gitignore', '/ignored/\n');
+  bench.write('ignored/i.ts', 'export const i = 1;\n');
+  const session = await bench.open(await bench.core());
+  await session.ingest(never);
+  const root = rootOf(session);
+  // A look at everything is not due for long.
+  const looksAroundAt = (at: number): void => {
+    clearTimeout((root as unknown as { lookAroundTimer?: NodeJS.Timeout }).lookAroundTimer);
+    Object.assign(root, { lookAroundTimer: undefined, looksAroundAt: at });
+  };
+  looksAroundAt(performance.now() + 1e6);
+  // A folder that changed just now may change again and look the same.
+  await sleep(2100);
+  const missed = async (): Promise<Record<string, string>> => {
+    session.filesChanged({ paths: [], missed: true });
+    await session.ingest(never);
+    return Object.fromEntries(root.files().map(({ path: file, state }) => [file, state]));
+  };
+  const before = await missed();
+  assert.equal(before['ignored'], 'excluded');
+  let looks: readonly string[][] = [];
+  const lookAt = root.lookAt.bind(root);
+  root.lookAt = (paths) => {
+    looks = [...looks, [...paths].sort()];
+    return lookAt(paths);
+  };
+  bench.write('src/d0/new.ts', 'export const fresh = 1;\n');
+  bench.write('src/d9/deep/new.ts', 'export const deep = 1;\n');
+  rmSync(bench.at('src/d1/f1.ts'));
+  renameSync(bench.at('src/d2/f2.ts'), bench.at('src/d2/renamed.ts'));
+  bench.write('swap', 'export const swapped = 1;\n');
+  renameSync(bench.at('swap'), bench.at('src/d3/f3.ts'));
+  bench.write('ignored/j.ts', 'export const j = 1;\n');
+  const after = await missed();
+  assert.deepEqual(looks.flat().filter((file) => file !== '.gitignore'), ['src/d0/new.ts', 'src/d1/f1.ts', 'src/d2/f2.ts', 'src/d2/renamed.ts', 'src/d3/f3.ts', 'src/d9']);
+  assert.deepEqual(
+    ['src/d0/new.ts', 'src/d9/deep/new.ts', 'src/d1/f1.ts', 'src/d2/f2.ts', 'src/d2/renamed.ts', 'src/d3/f3.ts', 'ignored/j.ts'].map((file) => after[file]),
+    ['in', 'in', undefined, undefined, 'in', 'in', undefined],
+  );
+  numbersAreTrue(session);
+  // Written in place: no folder tells.
+  looks = [];
+  const bytes = statSync(bench.at('src/d4/f4.ts')).size;
+  writeFileSync(bench.at('src/d4/f4.ts'), 'export const longer = 123456;\n'.repeat(10));
+  await root.lookForMissed();
+  assert.equal(root.records.get('src/d4/f4.ts')?.info.bytes, bytes);
+  looksAroundAt(0);
+  await root.lookForMissed();
+  await eventually('a look at everything', () => root.records.get('src/d4/f4.ts')?.info.bytes !== bytes);
+  assert.ok(!looks.flat().includes(''), 'and nothing else was looked at by it');
+  await session.ingest(never);
+  numbersAreTrue(session);
+});
+
+check('a look at everything that nobody asked for holds up no other, and comes seldom', async (bench) => {
+  const files = bench.writeMany(60, 'first');
+  const core = await bench.core();
+  const session = await bench.open(core);
+  await session.ingest(never);
+  const root = rootOf(session);
+  Object.assign(root, { looksAroundAt: 0 });
+  let walks = 0;
+  let letGo = (): void => {};
+  const walked = new Promise<void>((resolve) => (letGo = resolve));
+  const differences = (root as unknown as { differences(signal: AbortSignal): Promise<string[]> }).differences.bind(root);
+  Object.assign(root, { differences: async (signal: AbortSignal) => (walks++, await walked, differences(signal)) });
+  for (let i = 0; i < 5; i++) session.filesChanged({ paths: [], missed: true });
+  await eventually('it is under way', () => walks === 1);
+  writeFileSync(files[3]!, 'export const edited = 1;\n');
+  await follow(session, [files[3]!]);
+  assert.equal(root.records.get('src/d3/f3.ts')?.info.bytes, statSync(files[3]!).size);
+  session.filesChanged({ paths: [], missed: true });
+  letGo();
+  await eventually('another one waits until it may be', () => (root as unknown as { lookAroundTimer?: unknown }).lookAroundTimer !== undefined);
+  assert.equal(walks, 1);
+});
+
 check('below an excluded folder only what makes it excluded counts', async (bench) => {
   bench.write('a.ts', 'export const a = 1;\n');
   bench.write('env/pyvenv.cfg', 'home = /usr\n');

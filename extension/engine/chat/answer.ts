@@ -9,6 +9,7 @@ import { Indexer } from '../indexer';
 import * as messages from '../messages';
 import type { FileRecord, Segment } from '../root-index';
 import { compileGlobs } from '../workspace/filter';
+import { ReadingBudget, type SearchOptions } from '../workspace/search';
 import { focusOn, memorySegments, readShares, withoutSegments, type Accepts, type MemorySegment, type RankedSegment } from './focus';
 import { answerNames, componentsOf, markAnswer, questionIdentifiers, questionPaths, type FileName } from './identifiers';
 import { missingSentence } from './missing';
@@ -41,6 +42,14 @@ const leastShare = 0.01;
 const mostSources = 64;
 /** So many of the files that an answer names are looked into for whether they have the lines that it names. */
 const mostCountedFiles = 32;
+/**
+ * Of files that were never read and are not in memory, the searches before the answer read so many, and those that mark its names
+ * some more. What they leave is read on afterwards.
+ */
+const searched = { files: 12_000, bytes: 64 << 20, ms: 1500 };
+const searchedForMarks = { files: 4000, bytes: 16 << 20, ms: 500 };
+/** How long words alike are looked for where not even the words themselves were looked for everywhere. */
+const similarInHasteMs = 300;
 /** What is left of the workspace is read before the answer if it takes no longer than this. */
 const smallRestSeconds = 8;
 
@@ -51,8 +60,10 @@ export async function answer(session: ClientSessionOver, params: messages.AskPar
 interface Names {
   readonly identifiers: readonly string[];
   readonly present: readonly string[];
+  /** Neither found nor, as names of files that were not searched, said to be nowhere. */
+  readonly notFound: readonly string[];
   readonly missing: readonly string[];
-  /** What is said of the missing ones; '' if there are none. */
+  /** What is said of those not found; '' if there are none. */
   readonly sentence: string;
 }
 
@@ -72,6 +83,8 @@ class Answer {
   private held: readonly string[] = [];
   /** Segments of candidates, kept while this answer needs them: files may be over the budget, or become so. */
   private readonly borrowed = new Map<FileRecord, readonly Segment[]>();
+  /** What the searches before the answer may read; absent: everything. */
+  private reading: ReadingBudget | undefined;
   /** What is known of the places so far: it stays when the answer is broken off. */
   private about: About = { sources: [], uncertain: false, missing: [] };
 
@@ -91,13 +104,14 @@ class Answer {
     try {
       await this.session.refresh();
       this.phase('searching');
+      this.reading = this.budget(searched);
       const names = await this.lookUp();
       await this.readWhatMatters().catch((thrown: unknown) => {
         // Answered from what is in, where there is no room for more.
         if (!this.core.indexer.refuse(toEngineError(thrown))) throw thrown;
       });
       this.ingested = performance.now();
-      if (names.present.length === 0 && names.missing.length > 0) return await this.nowhere(names);
+      if (names.present.length === 0 && names.notFound.length > 0) return await this.nowhere(names);
 
       this.phase('focusing');
       const segments = [...memorySegments(this.core, this.session.roots, this.accepts), ...this.borrowedSegments()];
@@ -113,11 +127,12 @@ class Answer {
       this.about = about;
       this.session.notify(messages.askSources, { id: this.params.id, ...about });
 
-      const used = names.missing.length === 0 ? usageQuestion(question, names.identifiers) : undefined;
+      const used = names.notFound.length === 0 ? usageQuestion(question, names.identifiers) : undefined;
       if (used !== undefined) {
         const word = componentsOf(used).at(-1) ?? used;
-        const { places } = await this.session.search.findWord(word, { accepts: this.accepts, signal: this.signal });
-        this.say(usageAnswer(word, places, sources));
+        const search = await this.session.searching();
+        const { places } = await search.findWord(word, this.options);
+        this.say(usageAnswer(word, places, sources, this.reading?.passedOver));
         return await this.result('end', about);
       }
       if (names.sentence !== '') this.say(`${names.sentence}\n\n`);
@@ -147,24 +162,39 @@ class Answer {
 
   // ---- words --------------------------------------------------------------------------------------------------------------
 
+  private get options(): SearchOptions {
+    return { accepts: this.accepts, signal: this.signal, ...(this.reading && { reading: this.reading }) };
+  }
+
+  /** Whoever waits for everything has everything searched. */
+  private budget({ files, bytes, ms }: typeof searched): ReadingBudget | undefined {
+    if (this.params.wait === 'full') return undefined;
+    const { activeFile } = this.params;
+    const members = (): FileName[] => this.session.roots.flatMap((root) => root.admitted().map(({ path }) => ({ root: root.dir, path })));
+    return new ReadingBudget({ files, bytes }, ms, members, activeFile ? [activeFile] : []);
+  }
+
   /** Which names and paths of the question are in the workspace, by exact search over all files, read or not. */
   private async lookUp(): Promise<Names> {
-    const { search } = this.session;
-    const options = { accepts: this.accepts, signal: this.signal };
+    const search = await this.session.searching();
     const identifiers = questionIdentifiers(this.params.question);
-    const { found, complete } = await search.occurring(identifiers.flatMap(componentsOf), options);
+    const { found, complete } = await search.occurring(identifiers.flatMap(componentsOf), this.options);
+    const unsearched = complete ? 0 : (this.reading?.passedOver ?? 0);
     const isThere = (name: string): boolean => componentsOf(name).every((part) => found.has(part));
-    const missingNames = identifiers.filter((name) => !isThere(name));
+    const namesNotFound = identifiers.filter((name) => !isThere(name));
     const paths = questionPaths(this.params.question);
-    const missingPaths = paths.filter((path) => search.resolvePath(path).length === 0);
+    const resolved = await search.resolvePaths(paths);
+    const missingPaths = paths.filter((path) => resolved.get(path)?.length === 0);
+    const alike = { ...this.options, ...(unsearched > 0 && { budgetMs: similarInHasteMs }) };
     const similar = await Promise.all(
-      missingNames.map(async (name) => ({ name, similar: await search.similarWords(componentsOf(name).at(-1) ?? name, options) })),
+      namesNotFound.map(async (name) => ({ name, similar: await search.similarWords(componentsOf(name).at(-1) ?? name, alike) })),
     );
     return {
       identifiers,
       present: [...identifiers.filter(isThere), ...paths.filter((path) => !missingPaths.includes(path))],
-      missing: [...missingNames, ...missingPaths],
-      sentence: missingSentence(similar, { paths: missingPaths, complete }),
+      notFound: [...namesNotFound, ...missingPaths],
+      missing: [...(unsearched > 0 ? [] : namesNotFound), ...missingPaths],
+      sentence: missingSentence(similar, { paths: missingPaths, complete, unsearched }),
     };
   }
 
@@ -205,10 +235,10 @@ class Answer {
 
   /** Segments that share the question's words, best first. */
   private async matchingSegments(deadline: number): Promise<{ record: FileRecord; segment: Segment }[]> {
-    const { search, roots } = this.session;
+    const { roots } = this.session;
+    const search = await this.session.searching();
     const left = (): number => Math.min(deadline - performance.now(), 1000 * defaultWaitSeconds);
-    const options = { accepts: this.accepts, signal: this.signal };
-    const files = await search.rankFiles(this.params.question, { ...options, budgetMs: Math.max(1, left() / 3) });
+    const files = await search.rankFiles(this.params.question, this.options);
     const records: FileRecord[] = [];
     const half = performance.now() + left() / 2;
     for (const { root, path } of files.slice(0, candidateFiles)) {
@@ -229,7 +259,7 @@ class Answer {
         path: record.path,
         segments: segmentsOf(record).map(({ startLine, endLine }) => ({ start_line: startLine, end_line: endLine })),
       })),
-      options,
+      this.options,
     );
     const byFile = new Map(records.map((record) => [`${record.root.dir}\0${record.path}`, record]));
     const wanted = best.flatMap(({ root, path, segmentIndex }) => {
@@ -250,7 +280,7 @@ class Answer {
         file: { root: record.root.dir, path: record.path },
         lines: { start_line: segment.startLine, end_line: segment.endLine },
       }),
-      (file) => this.session.search.text(file),
+      async (file) => (await this.session.searching()).text(file),
     );
   }
 
@@ -437,16 +467,20 @@ class Answer {
 
   /** What can be checked of the answer: its names against the workspace, its paths against the sources. */
   private async marked(sources: readonly messages.Source[]): Promise<{ answer: string; marks: readonly messages.AnswerMark[] }> {
-    const { search } = this.session;
+    const search = await this.session.searching();
     const { words, paths } = answerNames(this.text);
-    const { found, complete } = await search.occurring(words, { accepts: this.accepts, first: sources });
+    const reading = this.budget(searchedForMarks);
+    const options = { accepts: this.accepts, ...(reading && { reading }) };
+    const { found, complete } = await search.occurring(words, { ...options, first: sources });
     const asked = questionIdentifiers(this.params.question).flatMap(componentsOf).at(-1);
-    const { places } = asked === undefined ? { places: [] } : await search.findWord(asked, { accepts: this.accepts, limit: 200 });
-    const lines = await this.lineCounts(paths.flatMap((mention) => search.resolvePath(mention)));
+    const { places } = asked === undefined ? { places: [] } : await search.findWord(asked, { ...options, limit: 200 });
+    if (this.reading?.passedOver || reading?.passedOver) void search.readOn();
+    const resolved = await search.resolvePaths(paths);
+    const lines = await this.lineCounts([...resolved.values()].flat());
     return markAnswer(this.text, {
-      // Where a file could not be searched, an absent word is only probably absent.
+      // Where a file was not searched, an absent word is only probably absent.
       occurs: (word) => !complete || found.has(word),
-      resolve: (mention) => search.resolvePath(mention),
+      resolve: (mention) => resolved.get(mention) ?? [],
       sources,
       asked: questionPaths(this.params.question),
       lines: ({ root, path }) => lines.get(`${root}\0${path}`),
@@ -463,7 +497,7 @@ class Answer {
   private async lineCounts(files: readonly FileName[]): Promise<Map<string, number>> {
     const counts = new Map<string, number>();
     for (const file of files.slice(0, mostCountedFiles)) {
-      const text = await this.session.search.text(file);
+      const text = await (await this.session.searching()).text(file);
       if (text !== undefined) counts.set(`${file.root}\0${file.path}`, text.split('\n').length);
     }
     return counts;
@@ -476,10 +510,12 @@ class Answer {
     const end = performance.now();
     const seconds = (from: number, to: number): number => Math.max(0, Math.round(to - from)) / 1000;
     const { answer, marks } = await this.marked(about.sources);
+    const unsearched = this.reading?.passedOver ?? 0;
     return {
       ...about,
       answer,
       marks,
+      ...(unsearched > 0 && { unsearched }),
       stop,
       coverage: Indexer.total(this.session.roots),
       timings: {

@@ -26,6 +26,8 @@ export function memorySegments(core: Core, roots: Iterable<RootIndex>, accepts: 
   const seen = new Set<string>();
   for (const root of roots) {
     for (const record of root.records.values()) {
+      // Most of a large workspace, perhaps.
+      if (!record.current && !record.next) continue;
       if (!accepts({ root: root.dir, path: record.path })) continue;
       for (const segment of root.readable(record)) {
         const handle = core.memory.handleOf(segment.key);

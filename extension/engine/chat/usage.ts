@@ -3,6 +3,7 @@
 
 import type { Source } from '../messages';
 import type { Place } from '../workspace/search';
+import { unsearchedFiles } from './missing';
 
 const listedPlaces = 60;
 
@@ -17,7 +18,9 @@ export function usageQuestion(question: string, identifiers: readonly string[]):
   return asksUse && !/\bused (for|to)\b|\bhow\b|\bdefined\b/i.test(question) ? identifiers[0] : undefined;
 }
 
-export function usageAnswer(word: string, places: readonly Place[], sources: readonly Source[]): string {
+/** `unsearched`: files that there was no time for. */
+export function usageAnswer(word: string, places: readonly Place[], sources: readonly Source[], unsearched = 0): string {
+  if (places.length === 0 && unsearched > 0) return `\`${word}\` was not found so far: ${unsearchedFiles(unsearched)}.`;
   if (places.length === 0) return `\`${word}\` is used nowhere in this workspace.`;
   const order = new Map(sources.map(({ root, path }, i) => [`${root}\0${path}`, i]));
   const byFile = new Map<string, Place[]>();
@@ -37,5 +40,6 @@ export function usageAnswer(word: string, places: readonly Place[], sources: rea
   }
   const rest = places.length > listed ? `\n- and ${places.length - listed} more places` : '';
   const n = (count: number, one: string): string => `${count} ${one}${count === 1 ? '' : 's'}`;
-  return `\`${word}\` occurs in ${n(places.length, 'place')} in ${n(byFile.size, 'file')}:\n\n${lines.join('\n')}${rest}`;
+  const left = unsearched > 0 ? `\n\n${unsearchedFiles(unsearched)}.` : '';
+  return `\`${word}\` occurs in ${n(places.length, 'place')} in ${n(byFile.size, 'file')}:\n\n${lines.join('\n')}${rest}${left}`;
 }

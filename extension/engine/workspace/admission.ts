@@ -1,6 +1,6 @@
 // Which files enter memory, and in which order they are read. Pure. Membership is a function of files, settings and budget alone,
 // so that any history of edits and restarts ends in the same memory: class by class, within a class in path order, until the
-// budget is full. What was asked, opened or used lately changes the order of reading, never membership.
+// budget is full (root-index.ts). What was asked, opened or used lately changes the order of reading, never membership.
 
 import { comparePaths } from './walk';
 import type { FileClass } from './classify';
@@ -21,65 +21,97 @@ export function admissionOrder(a: Candidate, b: Candidate): number {
 
 /** Files in the order of admission while some come and some go: those that stay are not sorted again. */
 export class AdmissionList<T extends Candidate> {
-  private sorted: T[] = [];
-  private readonly added = new Set<T>();
+  /** Class by class, by path. */
+  private readonly sorted = fileClasses.map((): readonly T[] => []);
+  private readonly added = fileClasses.map((): T[] => []);
   private readonly removed = new Set<T>();
+  private all: readonly T[] | undefined;
 
   add(file: T): void {
-    this.added.add(file);
+    // It may be one that was removed just now.
+    if (this.removed.has(file)) this.settle();
+    this.added[classOrder[file.class]]?.push(file);
+    this.all = undefined;
   }
 
   delete(file: T): void {
-    if (!this.added.delete(file)) this.removed.add(file);
+    this.removed.add(file);
+    this.all = undefined;
   }
 
   clear(): void {
-    this.sorted = [];
-    this.added.clear();
+    this.sorted.fill([]);
+    for (const files of this.added) files.length = 0;
     this.removed.clear();
+    this.all = undefined;
   }
 
   get files(): readonly T[] {
-    if (this.added.size > 0 || this.removed.size > 0) {
-      const left = this.removed.size === 0 ? this.sorted : this.sorted.filter((file) => !this.removed.has(file));
-      // Class by class: a walk finds them in the order of their paths, which costs no sorting then.
-      const added = fileClasses.flatMap((one) => [...this.added].filter((file) => file.class === one).sort(admissionOrder));
-      this.sorted = merged(left, added);
-      this.added.clear();
-      this.removed.clear();
+    if (!this.all) {
+      this.settle();
+      this.all = this.sorted.flat();
     }
-    return this.sorted;
+    return this.all;
+  }
+
+  private settle(): void {
+    const { removed } = this;
+    for (const [i, sorted] of this.sorted.entries()) {
+      const added = this.added[i] ?? [];
+      const left = removed.size === 0 ? sorted : sorted.filter((file) => !removed.has(file));
+      // A walk finds them in the order of their paths, which costs no sorting.
+      const more = added.filter((file) => !removed.has(file)).sort(byPath);
+      this.sorted[i] = merged(left, more);
+      added.length = 0;
+    }
+    removed.clear();
   }
 }
 
-function merged<T extends Candidate>(a: readonly T[], b: readonly T[]): T[] {
+/** Where in files of this order one stands, or would stand. */
+export function placeOf(files: readonly Candidate[], file: Candidate): number {
+  return firstFrom(files, 0, (other) => admissionOrder(other, file) >= 0);
+}
+
+function byPath(a: Candidate, b: Candidate): number {
+  return comparePaths(a.path, b.path);
+}
+
+/** Few into many, as a rule: between two of them what stays is not compared. */
+function merged<T extends Candidate>(a: readonly T[], b: readonly T[]): readonly T[] {
+  if (a.length === 0 || b.length === 0) return a.length === 0 ? b : a;
   const both: T[] = [];
   let i = 0;
   for (const file of b) {
-    for (let next = a[i]; next !== undefined && admissionOrder(next, file) <= 0; next = a[++i]) both.push(next);
+    const end = firstFrom(a, i, (other) => comparePaths(other.path, file.path) > 0);
+    for (; i < end; i++) both.push(a[i] as T);
     both.push(file);
   }
   for (; i < a.length; i++) both.push(a[i] as T);
   return both;
 }
 
-/**
- * How many of `order` fit: its longest beginning within the budget. Nothing behind the first file that does not fit enters, however
- * small: otherwise an edit of one file could swap others far away, and "the budget ends here" would explain nothing.
- */
-export function admit<T>(order: readonly T[], tokensOf: (file: T) => number, budgetTokens: number): number {
-  let tokens = 0;
-  let n = 0;
-  for (const file of order) {
-    tokens += tokensOf(file);
-    if (tokens > budgetTokens) break;
-    n++;
+/** The first place from `start` on from where on `isBehind` holds; near ones are found soonest. */
+function firstFrom<T>(files: readonly T[], start: number, isBehind: (file: T) => boolean): number {
+  let step = 1;
+  let low = start;
+  while (low + step <= files.length && !isBehind(files[low + step - 1] as T)) {
+    low += step;
+    step *= 2;
   }
-  return n;
+  let high = Math.min(files.length, low + step - 1);
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (isBehind(files[middle] as T)) high = middle;
+    else low = middle + 1;
+  }
+  return low;
 }
 
 /** What is read when: changed files, then open and recent ones as given (newest first), then the rest as admitted. Others are passed over. */
 export function readingOrder<T>(admitted: readonly T[], changed: readonly T[], recent: readonly T[]): T[] {
-  const known = new Set(admitted);
-  return [...new Set([...changed, ...recent, ...admitted])].filter((file) => known.has(file));
+  const early = new Set([...changed, ...recent]);
+  if (early.size === 0) return [...admitted];
+  const known = new Set(admitted.filter((file) => early.has(file)));
+  return [...[...early].filter((file) => known.has(file)), ...admitted.filter((file) => !known.has(file))];
 }

@@ -32,16 +32,23 @@ export class PathIndex {
     }
   }
 
+  /** What lies directly in a folder. */
+  childrenOf(folder: string): Iterable<string> {
+    return this.entries.get(folder) ?? [];
+  }
+
   clear(): void {
     this.entries.clear();
   }
 
   /** The path itself and all below it, among them ways that are no known paths. */
-  within(path: string): string[] {
+  *within(path: string): Iterable<string> {
     const found = [path];
     // It grows while it is gone through.
-    for (const at of found) for (const entry of this.entries.get(at) ?? []) found.push(entry);
-    return found;
+    for (const at of found) {
+      yield at;
+      for (const entry of this.entries.get(at) ?? []) found.push(entry);
+    }
   }
 }
 

@@ -3,11 +3,16 @@
 // answer may see. Each file that was read once leaves a signature (a Bloom filter of its words, about 1 % of its size), so
 // that later questions open only files that probably hold a word; texts themselves are kept in a bounded cache.
 // Invariant: a signature has no false negatives, so "nowhere" is exact for the files that could be read.
+// Of many files that nobody ever read, one request reads what a budget allows, the likeliest first; the rest is read on in the
+// background (`readOn`). What holds whatever the time: a place that is told is there; all is said to be complete only where every
+// file was searched; what is in memory always was; and the next request knows no less than the last one. How far beyond memory a
+// request comes is a matter of the budget, on a slow machine of its time, and said (`ReadingBudget.passedOver`).
 
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setImmediate as turn } from 'node:timers/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExclusionRule } from '../messages';
+import { inTurns, Turns } from '../turns';
 import { classifyContent, isNotebook, isVerdict, maxBytesOf } from './classify';
 import { notebookText } from './notebook';
 import { readBytes } from './walk';
@@ -35,7 +40,7 @@ export interface Place extends FileName {
 
 export interface Found {
   readonly places: readonly Place[];
-  /** False where the limit cut the list or a file could not be read. */
+  /** False where the limit cut the list or a file was not read. */
   readonly complete: boolean;
 }
 
@@ -56,10 +61,50 @@ export interface RankedSegment extends FileName {
 export interface SearchOptions {
   readonly signal?: AbortSignal;
   readonly limit?: number;
-  /** Stop reading files that were never read after this long, and rank by what is known. Default: no limit. */
+  /** Of what was never read no more than this is read, and the rest passed over. One serves all searches of a request. Default: all. */
+  readonly reading?: ReadingBudget;
+  /** Of words alike: how long to look for them. */
   readonly budgetMs?: number;
   /** Only these files; default: all. */
   readonly accepts?: (file: FileName) => boolean;
+}
+
+/** How much a request may read of files that were never read, and in which order where that is not all. */
+export class ReadingBudget {
+  /** Files that the last search had to pass over. */
+  passedOver = 0;
+  private readonly near: ReadonlySet<string>;
+  private endsAt = Infinity;
+
+  constructor(
+    private readonly left: { files: number; bytes: number },
+    /** From the first file on: for slow disks and busy machines. */
+    private readonly ms: number,
+    /** What is read whatever it takes: what is in memory. */
+    readonly members: () => Iterable<FileName>,
+    /** Files in whose folders what is asked for may well lie. */
+    near: readonly FileName[] = [],
+  ) {
+    this.near = new Set(near.map(folderOf));
+  }
+
+  isNear(file: FileName): boolean {
+    return this.near.size > 0 && this.near.has(folderOf(file));
+  }
+
+  /** Nothing but members is read any more. */
+  get isUsedUp(): boolean {
+    return this.left.files <= 0 || performance.now() > this.endsAt;
+  }
+
+  /** False: it is used up, or not enough for this one. */
+  take(bytes: number): boolean {
+    if (this.endsAt === Infinity) this.endsAt = performance.now() + this.ms;
+    if (this.isUsedUp || this.left.bytes < bytes) return false;
+    this.left.files--;
+    this.left.bytes -= bytes;
+    return true;
+  }
 }
 
 /** Neither text that a person works with, nor the user's wish to see: not searched at all. */
@@ -80,54 +125,76 @@ interface Entry {
   shadow: string | undefined;
 }
 
+type Entries = Map<string, Map<string, Entry>>;
+
 const readsAtOnce = 16;
 const streamedBytes = 1 << 20;
+/** What is read on in the background takes a fifth of the thread at most: after each few files, four times as long nothing. */
+const readOnRest = 4;
 
 export class WorkspaceSearch {
   /** By root, then path. */
-  private roots = new Map<string, Map<string, Entry>>();
-  private byName: Map<string, Entry[]> | undefined;
+  private roots: Entries = new Map();
+  /** While the list of all files is replaced: those of the one before whose turn has not come. */
+  private before: Entries = new Map();
   private readonly texts: TextCache;
-  private lastTurn = performance.now();
+  private readonly turns = new Turns();
+  private readingOn: Promise<void> | undefined;
+  /** What was searched last, while it is the same. */
+  private listed: { readonly accepts: SearchOptions['accepts']; readonly files: readonly Entry[] } | undefined;
+  private nChanges = 0;
+  private closed = false;
 
   constructor(options: { readonly cacheBytes?: number } = {}) {
     this.texts = new TextCache(options.cacheBytes ?? 32 << 20);
   }
 
+  /** Ends what is read in the background. */
+  close(): void {
+    this.closed = true;
+  }
+
   // ---- what is searched ------------------------------------------------------------------------------------------------------
 
-  /** Replaces the list of all files. What is known of a file whose size and time are the same is kept. */
-  setFiles(files: Iterable<SearchFile>): void {
-    const before = this.roots;
+  /**
+   * Replaces the list of all files; in their order they are searched. What is known of a file whose size and time are the same is
+   * kept. Others may change files meanwhile, but not the list.
+   */
+  async setFiles(files: Iterable<SearchFile>): Promise<void> {
+    this.before = this.roots;
     this.roots = new Map();
-    for (const file of files) {
-      this.put(file, before.get(file.root)?.get(file.path));
-      before.get(file.root)?.delete(file.path);
-    }
-    for (const left of before.values()) for (const entry of left.values()) this.texts.delete(entry);
-    this.byName = undefined;
+    this.changed();
+    await inTurns(files, (file) => {
+      const known = this.entry(file);
+      this.before.get(file.root)?.delete(file.path);
+      this.put(file, known);
+    });
+    for (const left of this.before.values()) await inTurns(left.values(), (entry) => this.texts.delete(entry));
+    this.before = new Map();
+  }
+
+  private changed(): void {
+    this.nChanges++;
+    this.listed = undefined;
   }
 
   /** Adds or replaces some files, and takes others out. */
   updateFiles(changed: Iterable<SearchFile>, gone: Iterable<FileName> = []): void {
+    this.changed();
     for (const name of gone) {
       const entry = this.entry(name);
       if (!entry) continue;
+      this.before.get(name.root)?.delete(name.path);
       this.roots.get(name.root)?.delete(name.path);
       this.texts.delete(entry);
     }
     for (const file of changed) this.put(file, this.entry(file));
-    this.byName = undefined;
   }
 
   /** The text of an unsaved document, searched in the file's place until it is null. */
   setText(name: FileName, text: string | null): void {
     if (text === null && !this.entry(name)) return;
-    let entry = this.entry(name);
-    if (!entry) {
-      entry = this.put({ ...name, bytes: 0, mtimeMs: 0 }, undefined);
-      this.byName = undefined;
-    }
+    const entry = this.entry(name) ?? this.put({ ...name, bytes: 0, mtimeMs: 0 }, undefined);
     this.texts.delete(entry);
     entry.shadow = text === null ? undefined : searchedText(name.path, text);
     entry.signature = entry.shadow === undefined ? undefined : signatureOf(entry.shadow);
@@ -151,15 +218,18 @@ export class WorkspaceSearch {
       // An unsaved document goes on shadowing a file that changed under it.
       if (entry.shadow === undefined) entry.signature = undefined;
     }
+    if (entry.rule !== rule) this.changed();
     entry.rule = rule;
     let paths = this.roots.get(root);
     if (!paths) this.roots.set(root, (paths = new Map()));
+    if (paths.get(path) === entry) return entry;
+    this.changed();
     paths.set(path, entry);
     return entry;
   }
 
   private entry({ root, path }: FileName): Entry | undefined {
-    return this.roots.get(root)?.get(path);
+    return this.roots.get(root)?.get(path) ?? this.before.get(root)?.get(path);
   }
 
   private *all(): Generator<Entry> {
@@ -172,16 +242,20 @@ export class WorkspaceSearch {
   async findWord(word: string, options: SearchOptions = {}): Promise<Found> {
     const limit = options.limit ?? 1000;
     const hash = hashOf(word, 0, word.length);
-    const files = this.searched(options);
-    let complete = await this.sign(files, options);
+    const files = await this.searched(options);
+    const { unread, allRead } = await this.sign(files, () => parseQuestion(word), options);
+    let complete = allRead;
     const places: Place[] = [];
     for (const entry of files) {
-      if (unsearched.has(ruleOf(entry) ?? 'generated') || (entry.signature && !has(entry.signature, hash))) continue;
+      const due = this.turns.dueSmall();
+      if (due) await due;
+      if (!isSearched(entry)) continue;
+      if (entry.signature ? !has(entry.signature, hash) : unread > 0) continue;
       options.signal?.throwIfAborted();
       let line = 1;
       let counted = 0;
       let last = 0;
-      complete &&= await this.eachText(entry, (text) => {
+      const isRead = await this.eachText(entry, (text) => {
         for (const at of wordsIn(text, word)) {
           line += newlines(text, counted, at);
           counted = at;
@@ -193,25 +267,27 @@ export class WorkspaceSearch {
         counted = 0;
         return true;
       });
+      complete &&= isRead;
       if (places.length > limit) return { places: places.slice(0, limit), complete: false };
-      await this.breathe();
     }
     return { places, complete };
   }
 
   /**
    * Which of these words stand anywhere. `first` are looked into before all others: the words of an answer come from its
-   * sources. `complete` is false where a file could not be read: then an absent word is only probably absent.
+   * sources. `complete` is false where a file was not read: then an absent word is only probably absent.
    */
-  async occurring(words: Iterable<string>, options: SearchOptions & { readonly first?: readonly FileName[] } = {}): Promise<{ found: Set<string>; complete: boolean }> {
+  async occurring(words: Iterable<string>, options: SearchOptions & { readonly first?: readonly FileName[] } = {}): Promise<{ found: ReadonlySet<string>; complete: boolean }> {
     const wanted = new Map([...words].map((word) => [word, hashOf(word, 0, word.length)]));
     const found = new Set<string>();
+    const mayHold = ({ signature }: Entry): boolean => {
+      if (!signature) return true;
+      for (const hash of wanted.values()) if (has(signature, hash)) return true;
+      return false;
+    };
     const look = async (entry: Entry): Promise<boolean> => {
-      if (unsearched.has(ruleOf(entry) ?? 'generated')) return true;
       const candidates = [...wanted].filter(([, hash]) => !entry.signature || has(entry.signature, hash)).map(([word]) => word);
-      if (candidates.length === 0) return true;
       options.signal?.throwIfAborted();
-      await this.breathe();
       return this.eachText(entry, (text) => {
         for (const word of candidates) {
           if (!wanted.has(word) || wordsIn(text, word).next().done) continue;
@@ -223,16 +299,20 @@ export class WorkspaceSearch {
     };
     for (const name of options.first ?? []) {
       const entry = this.entry(name);
-      if (entry && wanted.size > 0) await look(entry);
+      if (entry && wanted.size > 0 && isSearched(entry) && mayHold(entry)) await look(entry);
     }
     if (wanted.size === 0) return { found, complete: true };
-    const files = this.searched(options);
-    let complete = await this.sign(files, options);
+    const files = await this.searched(options);
+    const { unread, allRead } = await this.sign(files, () => parseQuestion([...wanted.keys()].join(' ')), options);
+    let complete = allRead;
     for (const entry of files) {
       if (wanted.size === 0) return { found, complete: true };
+      const due = this.turns.dueSmall();
+      if (due) await due;
+      if (!isSearched(entry) || !mayHold(entry) || (!entry.signature && unread > 0)) continue;
       complete = (await look(entry)) && complete;
     }
-    return { found, complete };
+    return { found, complete: complete || wanted.size === 0 };
   }
 
   /** Words of the workspace that a misspelled one may stand for, nearest first. Gives up after `budgetMs` (default 1,000). */
@@ -240,7 +320,7 @@ export class WorkspaceSearch {
     const end = performance.now() + (options.budgetMs ?? 1000);
     const distances = new Map<string, number>();
     const seen = new Set<number>();
-    for (const entry of this.searched(options)) {
+    for (const entry of await this.searched(options)) {
       if (performance.now() > end) break;
       if (ruleOf(entry) !== undefined) continue;
       options.signal?.throwIfAborted();
@@ -253,36 +333,26 @@ export class WorkspaceSearch {
         });
         return performance.now() < end;
       });
-      await this.breathe();
+      await this.turns.due();
     }
     return [...distances].sort((a, b) => a[1] - b[1] || (a[0] < b[0] ? -1 : 1)).slice(0, options.limit ?? 3).map(([near]) => near);
   }
 
   // ---- paths -----------------------------------------------------------------------------------------------------------------
 
-  /** Files that a mention may mean: that very path, or else all whose path ends in it (`ring.c` → `lib/ring.c`). */
-  resolvePath(mention: string): FileName[] {
-    const path = mention.replaceAll('\\', '/').replace(/^(?:\.\/)+/, '').replace(/^\/+/, '');
-    if (path === '') return [];
-    const named = this.names().get(path.slice(path.lastIndexOf('/') + 1).toLowerCase()) ?? [];
-    const absolute = named.filter((entry) => mention.startsWith('/') && join(entry.root, entry.path) === mention);
-    if (absolute.length > 0) return absolute.map(nameOf);
-    const exact = named.filter((entry) => entry.path === path);
-    if (exact.length > 0) return exact.map(nameOf);
-    return named.filter((entry) => entry.path.endsWith(`/${path}`)).map(nameOf);
-  }
-
-  private names(): Map<string, Entry[]> {
-    if (!this.byName) {
-      this.byName = new Map();
-      for (const entry of this.all()) {
-        const name = entry.path.slice(entry.path.lastIndexOf('/') + 1).toLowerCase();
-        const named = this.byName.get(name);
-        if (named) named.push(entry);
-        else this.byName.set(name, [entry]);
-      }
+  /** Files that each mention may mean: that very path, or else all whose path ends in it (`ring.c` → `lib/ring.c`). */
+  async resolvePaths(mentions: Iterable<string>): Promise<ReadonlyMap<string, readonly FileName[]>> {
+    const named = new Map<string, Entry[]>();
+    const paths = new Map<string, string>();
+    for (const mention of mentions) {
+      const path = mention.replaceAll('\\', '/').replace(/^(?:\.\/)+/, '').replace(/^\/+/, '');
+      paths.set(mention, path);
+      if (path !== '') named.set(lastPart(path), []);
     }
-    return this.byName;
+    if (named.size > 0) await inTurns(this.all(), (entry) => void named.get(lastPart(entry.path))?.push(entry));
+    const resolved = new Map<string, readonly FileName[]>();
+    for (const [mention, path] of paths) resolved.set(mention, meantBy(mention, path, named.get(lastPart(path)) ?? []).map(nameOf));
+    return resolved;
   }
 
   // ---- ranking ---------------------------------------------------------------------------------------------------------------
@@ -294,37 +364,30 @@ export class WorkspaceSearch {
   async rankFiles(question: string, options: SearchOptions = {}): Promise<RankedFile[]> {
     const query = parseQuestion(question);
     if (query.terms.length === 0) return [];
-    const files = this.searched(options).filter((entry) => entry.rule === undefined);
-    const paths = new Map<Entry, PathHit[]>();
-    for (const entry of files) {
-      const hits = pathHits(entry.path, query);
-      if (hits.length > 0) paths.set(entry, hits);
-      await this.breathe();
-    }
+    const files = (await this.searched(options)).filter((entry) => entry.rule === undefined);
     // Whoever is named like the question is read first, should the time not suffice for all.
-    await this.sign([...paths.keys(), ...files.filter((entry) => !paths.has(entry))], options);
+    await this.sign(files, () => query, options);
     const weights = await this.weigh(query, files);
-    const candidates: { entry: Entry; score: number }[] = [];
-    for (const entry of files) {
-      if (ruleOf(entry) !== undefined) continue;
-      let score = pathScore(paths.get(entry) ?? [], weights);
-      query.terms.forEach((term, i) => {
-        if (entry.signature && has(entry.signature, term.hash)) score += weights[i] ?? 0;
-      });
-      if (score > 0) candidates.push({ entry, score });
-      await this.breathe();
-    }
-    candidates.sort((a, b) => b.score - a.score);
+    const candidates = new Best<{ readonly entry: Entry; readonly onPath: number; readonly score: number }>(maxCandidates, (a, b) => b.score - a.score);
+    let bytes = 0;
+    await inTurns(files, (entry) => {
+      bytes += entry.bytes;
+      if (ruleOf(entry) !== undefined) return;
+      const onPath = pathScore(pathHits(entry.path, query), weights);
+      let score = onPath;
+      if (entry.signature) for (let i = 0; i < query.terms.length; i++) if (has(entry.signature, query.terms[i]!.hash)) score += weights[i] ?? 0;
+      if (score > 0) candidates.add({ entry, onPath, score });
+    });
     const ranked: RankedFile[] = [];
-    const average = files.reduce((sum, { bytes }) => sum + bytes, 0) / Math.max(1, files.length);
-    for (const { entry } of candidates.slice(0, maxCandidates)) {
+    const average = bytes / Math.max(1, files.length);
+    for (const { entry, onPath } of candidates.list) {
       options.signal?.throwIfAborted();
       const text = entry.signature ? await this.textOf(entry) : undefined;
       const counts = text === undefined ? undefined : count(text, query, [Infinity])[0];
-      const score = pathScore(paths.get(entry) ?? [], weights) + (counts ? bm25(counts, weights, entry.bytes / Math.max(1, average)) : 0);
+      const score = onPath + (counts ? bm25(counts, weights, entry.bytes / Math.max(1, average)) : 0);
       // 0: the signature promised a word that is not there.
       if (score > 0) ranked.push({ ...nameOf(entry), score });
-      await this.breathe();
+      await this.turns.due();
     }
     return ranked.sort((a, b) => b.score - a.score || comparedNames(a, b)).slice(0, options.limit ?? 100);
   }
@@ -333,7 +396,7 @@ export class WorkspaceSearch {
   async rankSegments(question: string, files: readonly SegmentedFile[], options: SearchOptions = {}): Promise<RankedSegment[]> {
     const query = parseQuestion(question);
     const ranked: RankedSegment[] = [];
-    const weights = await this.weigh(query, [...this.all()].filter((entry) => ruleOf(entry) === undefined));
+    const weights = await this.weigh(query, this.all());
     for (const file of files) {
       options.signal?.throwIfAborted();
       const entry = this.entry(file);
@@ -345,64 +408,115 @@ export class WorkspaceSearch {
         const score = bm25(counted, weights, 1);
         if (score > 0) ranked.push({ root: file.root, path: file.path, segmentIndex, score: score + onPath });
       }
-      await this.breathe();
+      await this.turns.due();
     }
     ranked.sort((a, b) => b.score - a.score || comparedNames(a, b) || a.segmentIndex - b.segmentIndex);
     return ranked.slice(0, options.limit ?? 100);
   }
 
-  /** Each term's weight times its rarity: ln(1 + (N − n + ½) / (n + ½)). */
-  private async weigh(query: Query, files: readonly Entry[]): Promise<number[]> {
+  /** Each term's weight times its rarity among files that may enter memory: ln(1 + (N − n + ½) / (n + ½)). */
+  private async weigh(query: Query, files: Iterable<Entry>): Promise<number[]> {
     const holding = query.terms.map(() => 0);
     let signed = 0;
-    for (const { signature } of files) {
-      if (!signature) continue;
+    await inTurns(files, (entry) => {
+      const { signature } = entry;
+      if (!signature || ruleOf(entry) !== undefined) return;
       signed++;
       for (let i = 0; i < query.terms.length; i++) if (has(signature, query.terms[i]!.hash)) holding[i]!++;
-      if (signed % 4096 === 0) await this.breathe();
-    }
+    });
     return query.terms.map(({ weight }, i) => weight * Math.log(1 + (signed - holding[i]! + 0.5) / (holding[i]! + 0.5)));
   }
 
   // ---- texts ------------------------------------------------------------------------------------------------------------------
 
-  private searched(options: SearchOptions): Entry[] {
-    const { accepts } = options;
-    const files = [...this.all()].filter((entry) => entry.rule === undefined || !unsearched.has(entry.rule));
-    return accepts ? files.filter((entry) => accepts(entry)) : files;
+  /** The same list for all searches of a request, while no file comes or goes. */
+  private async searched({ accepts }: SearchOptions): Promise<readonly Entry[]> {
+    if (this.listed && this.listed.accepts === accepts) return this.listed.files;
+    const files: Entry[] = [];
+    const listed = { accepts, files };
+    this.listed = undefined;
+    const { nChanges } = this;
+    await inTurns(this.all(), (entry) => {
+      const isSearched = entry.rule === undefined || !unsearched.has(entry.rule);
+      if (isSearched && (!accepts || accepts(entry))) files.push(entry);
+    });
+    if (this.nChanges === nChanges) this.listed = listed;
+    return files;
   }
 
-  /** Gives every file its signature, reading those that have none; false where some could not be read or the time was up. */
-  private async sign(files: readonly Entry[], options: SearchOptions): Promise<boolean> {
-    const end = performance.now() + (options.budgetMs ?? Infinity);
-    const unsigned = files.filter((entry) => !entry.signature && !unsearched.has(ruleOf(entry) ?? 'generated'));
+  /**
+   * Gives files their signatures, reading those that have none as far as the budget goes. `unread`: how many it did not reach;
+   * `allRead`: none, and all of them could be read.
+   */
+  private async sign(files: readonly Entry[], query: () => Query, { reading, signal }: SearchOptions): Promise<{ unread: number; allRead: boolean }> {
+    let unsigned: readonly Entry[] = files.filter((entry) => !entry.signature && isSearched(entry));
+    let nMembers = 0;
+    if (reading && unsigned.length > 0) {
+      const members = new Set<Entry>();
+      await inTurns(reading.members(), (name) => {
+        const entry = this.entry(name);
+        if (entry) members.add(entry);
+      });
+      ({ files: unsigned, nMembers } = await likeliestFirst(unsigned, members, query(), reading));
+    }
     let next = 0;
-    let complete = true;
+    let unread = 0;
+    let allRead = true;
     const reader = async (): Promise<void> => {
       while (next < unsigned.length) {
-        options.signal?.throwIfAborted();
-        if (performance.now() > end) {
-          complete = false;
-          return;
+        signal?.throwIfAborted();
+        const due = this.turns.due();
+        if (due) await due;
+        const i = next++;
+        const entry = unsigned[i];
+        // Another reader came to the end meanwhile, or somebody else has read it.
+        if (!entry || entry.signature || !isSearched(entry)) continue;
+        if (!reading || i < nMembers || reading.take(entry.bytes)) {
+          if (!(await this.signOne(entry))) allRead = false;
+          continue;
         }
-        const entry = unsigned[next++]!;
-        if (!(await this.signOne(entry))) complete = false;
-        await this.breathe();
+        unread++;
+        if (!reading.isUsedUp) continue;
+        // Nothing behind it is read either.
+        unread += unsigned.length - next;
+        next = unsigned.length;
       }
     };
     await Promise.all(Array.from({ length: Math.min(readsAtOnce, unsigned.length) }, reader));
-    return complete;
+    if (reading) reading.passedOver = unread;
+    return { unread, allRead: allRead && unread === 0 };
   }
 
-  private async signOne(entry: Entry): Promise<boolean> {
+  /** Reads what no request has had the time for, so that later ones know it; at rest most of the time. Never rejects. */
+  readOn(): Promise<void> {
+    return (this.readingOn ??= this.readRest().finally(() => (this.readingOn = undefined)));
+  }
+
+  private async readRest(): Promise<void> {
+    const unsigned: Entry[] = [];
+    await inTurns(this.all(), (entry) => {
+      if (!entry.signature && isSearched(entry)) unsigned.push(entry);
+    });
+    for (let i = 0; i < unsigned.length && !this.closed; i += readsAtOnce) {
+      const began = performance.now();
+      // Gone, changed or read since: what is gone reads as nothing.
+      const some = unsigned.slice(i, i + readsAtOnce).filter((entry) => !entry.signature && isSearched(entry));
+      await Promise.all(some.map((entry) => this.signOne(entry, false)));
+      await sleep(readOnRest * (performance.now() - began));
+    }
+  }
+
+  /** `keepsText`: somebody may want it soon. */
+  private async signOne(entry: Entry, keepsText = true): Promise<boolean> {
     const hashes = new Set<number>();
     let seen = 0;
     const isSame = unchanged(entry);
-    const read = await this.eachText(entry, (text) => {
+    const sign = (text: string): boolean => {
       gather(text, hashes);
       seen += text.length;
       return hashes.size < maxSigned;
-    });
+    };
+    const read = await this.eachText(entry, sign, keepsText);
     if (read && isSame() && entry.found !== 'binary') entry.signature = hashes.size < maxSigned ? signatureWith(hashes) : fullSignature;
     return read || seen > 0;
   }
@@ -428,7 +542,7 @@ export class WorkspaceSearch {
    * Calls `visit` with a file's text – in pieces that cut no word where it is too large to be held – until it returns
    * false. Returns false where the file cannot be read; a binary has no text and counts as read.
    */
-  private async eachText(entry: Entry, visit: (text: string) => boolean): Promise<boolean> {
+  private async eachText(entry: Entry, visit: (text: string) => boolean, keepsText = true): Promise<boolean> {
     if (entry.shadow !== undefined) {
       visit(entry.shadow);
       return true;
@@ -443,7 +557,7 @@ export class WorkspaceSearch {
       const isSame = unchanged(entry);
       const text = this.judge(entry, await readBytes(join(entry.root, entry.path), entry.bytes, maxBytesOf(entry.path)));
       if (text === undefined) return true;
-      if (isSame()) this.texts.set(entry, text);
+      if (keepsText && isSame()) this.texts.set(entry, text);
       visit(text);
       return true;
     } catch (error) {
@@ -483,18 +597,11 @@ export class WorkspaceSearch {
         if (!visit(bytes.toString('utf8', 0, cut)) || bytesRead === 0) return true;
         kept = filled - cut < streamedBytes ? filled - cut : 0;
         if (kept > 0) buffer.copyWithin(0, cut, filled);
-        await this.breathe();
+        await this.turns.due();
       }
     } finally {
       await file.close();
     }
-  }
-
-  /** Leaves the event loop to others at least every 8 ms; one text of a megabyte takes about as long again. */
-  private async breathe(): Promise<void> {
-    if (performance.now() - this.lastTurn < 8) return;
-    await turn();
-    this.lastTurn = performance.now();
   }
 }
 
@@ -507,6 +614,73 @@ function unchanged(entry: Entry): () => boolean {
 /** A notebook is searched by the text of its cells. */
 function searchedText(path: string, text: string): string {
   return isNotebook(path) ? (notebookText(text)?.text ?? text) : text;
+}
+
+/** Of files with the last part of its path. */
+function meantBy(mention: string, path: string, named: readonly Entry[]): readonly Entry[] {
+  const absolute = named.filter((entry) => mention.startsWith('/') && join(entry.root, entry.path) === mention);
+  if (absolute.length > 0) return absolute;
+  const exact = named.filter((entry) => entry.path === path);
+  return exact.length > 0 ? exact : named.filter((entry) => entry.path.endsWith(`/${path}`));
+}
+
+/**
+ * What is in memory, files that are named like what is looked for, those in the folders that matter, those whose folders are named so,
+ * and the rest; each as they come.
+ */
+async function likeliestFirst(
+  files: readonly Entry[],
+  isMember: ReadonlySet<Entry>,
+  query: Query,
+  reading: ReadingBudget,
+): Promise<{ files: Entry[]; nMembers: number }> {
+  const [members, ...groups]: [Entry[], ...Entry[][]] = [[], [], [], [], []];
+  const { isUsedUp } = reading;
+  await inTurns(files, (entry) => {
+    if (isMember.has(entry)) return void members.push(entry);
+    // In which order nothing of them is read does not matter.
+    const hits = isUsedUp ? [] : pathHits(entry.path, query);
+    const group = hits.some(({ named }) => named) ? 0 : reading.isNear(entry) ? 1 : hits.length > 0 ? 2 : 3;
+    groups[group]?.push(entry);
+  });
+  return { files: [members, ...groups].flat(), nMembers: members.length };
+}
+
+/** The first so many of all that are added, in the order of the comparison, then of their coming. */
+class Best<T> {
+  private readonly kept: T[] = [];
+
+  constructor(
+    private readonly most: number,
+    private readonly compare: (a: T, b: T) => number,
+  ) {}
+
+  add(item: T): void {
+    if (this.kept.push(item) >= 8 * this.most) this.sort();
+  }
+
+  get list(): readonly T[] {
+    this.sort();
+    return this.kept;
+  }
+
+  private sort(): void {
+    this.kept.sort(this.compare);
+    this.kept.length = Math.min(this.kept.length, this.most);
+  }
+}
+
+function folderOf({ root, path }: FileName): string {
+  return `${root}\0${path.slice(0, Math.max(0, path.lastIndexOf('/')))}`;
+}
+
+function lastPart(path: string): string {
+  return path.slice(path.lastIndexOf('/') + 1);
+}
+
+/** Whether words are looked for in it, as far as is known. */
+function isSearched(entry: Entry): boolean {
+  return !unsearched.has(ruleOf(entry) ?? 'generated');
 }
 
 function nameOf({ root, path }: FileName): FileName {
@@ -813,18 +987,21 @@ interface PathHit {
   readonly named: boolean;
 }
 
-function pathHits(path: string, query: Query): PathHit[] {
-  const hits = new Map<number, boolean>();
+function pathHits(path: string, query: Query): readonly PathHit[] {
+  let hits: Map<number, boolean> | undefined;
   const slash = path.lastIndexOf('/');
+  const note = (term: number | undefined, start: number): void => {
+    if (term !== undefined) (hits ??= new Map()).set(term, hits.get(term) === true || start > slash);
+  };
   eachWord(path, (start, end, hash) => {
-    const note = (term: number | undefined): void => {
-      if (term !== undefined) hits.set(term, hits.get(term) === true || start > slash);
-    };
-    note(query.index.get(hash));
-    eachPart(path, start, end, (from, to) => note(query.index.get(stemHash(path, from, to))));
+    note(query.index.get(hash), start);
+    eachPart(path, start, end, (from, to) => note(query.index.get(stemHash(path, from, to)), start));
   });
-  return [...hits].map(([term, named]) => ({ term, named }));
+  return hits === undefined ? noHits : [...hits].map(([term, named]) => ({ term, named }));
 }
+
+/** Of most files. */
+const noHits: readonly PathHit[] = [];
 
 function pathScore(hits: readonly PathHit[], weights: readonly number[]): number {
   return hits.reduce((sum, { term, named }) => sum + (named ? 1.5 : 0.5) * (weights[term] ?? 0), 0);

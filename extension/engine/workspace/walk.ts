@@ -5,8 +5,8 @@
 
 import { close, constants, open, read, type Dirent, type Stats } from 'node:fs';
 import { lstat, readlink, realpath } from 'node:fs/promises';
-import { setImmediate as turn } from 'node:timers/promises';
 import type { ExclusionRule } from '../messages';
+import { Turns } from '../turns';
 import { classifyName, classOf, maxBytesOf, tooLarge, type FileClass, type Verdict } from './classify';
 import { Folder, isWithin, reachOf, WorkspaceFilter, type FilterOptions } from './filter';
 
@@ -46,10 +46,21 @@ export interface Walk {
   readonly unreadable: readonly UnreadablePath[];
   /** Folders that were walked, '' first: those to watch. */
   readonly folders: readonly string[];
+  /** As they were before their entries were listed. */
+  readonly folderStamps: ReadonlyMap<string, FolderStamp>;
+}
+
+/** Another one, where something in the folder came, went or was replaced since; what was written in place changes none. */
+export interface FolderStamp {
+  readonly bytes: number;
+  readonly mtimeMs: number;
+  readonly ino: number;
 }
 
 export interface WalkOptions extends FilterOptions {
   readonly signal?: AbortSignal;
+  /** Rests so many times as long as it works: nobody waits for it. Default 0. */
+  readonly rest?: number;
   /** Called now and then with what has been found so far. */
   readonly onProgress?: (found: { files: number; bytes: number; folders: number }) => void;
 }
@@ -57,7 +68,8 @@ export interface WalkOptions extends FilterOptions {
 /** Everything below the root. Throws `not_a_workspace`, and the signal's reason when aborted. */
 export async function walk(options: WalkOptions): Promise<Walk> {
   const filter = await WorkspaceFilter.open(options);
-  const tree = new Tree('');
+  // Where it has gone, opening it says so.
+  const tree = new Tree('', await folderStamp(filter.root).catch(() => undefined));
   await new Walker(filter, options).run([{ folder: await filter.openRoot(), tree }]);
   return collect(filter.root, tree);
 }
@@ -128,7 +140,10 @@ class Tree {
   readonly unreadable: UnreadablePath[] = [];
   readonly trees: Tree[] = [];
   walked = false;
-  constructor(readonly path: string) {}
+  constructor(
+    readonly path: string,
+    readonly stamp?: FolderStamp,
+  ) {}
 }
 
 interface Work {
@@ -144,12 +159,14 @@ class Walker {
   private files = 0;
   private bytes = 0;
   private folders = 0;
-  private lastTurn = performance.now();
+  private readonly turns: Turns;
 
   constructor(
     private readonly filter: WorkspaceFilter,
     private readonly options: WalkOptions,
-  ) {}
+  ) {
+    this.turns = new Turns(options.rest);
+  }
 
   /** Works through folders, newest first (so that few are held at a time), until none is left or the signal aborts. */
   async run(stack: Work[]): Promise<void> {
@@ -208,12 +225,13 @@ class Walker {
     }
     try {
       if (isFolder) {
+        const stamp = await folderStamp(this.filter.absolute(path));
         const entered = await this.filter.enter(folder, entry.name, decision);
         if (!(entered instanceof Folder)) {
           tree.excluded.push(excludedEntry(path, true, entered));
           return [];
         }
-        const child = new Tree(path);
+        const child = new Tree(path, stamp);
         tree.trees.push(child);
         return [{ folder: entered, tree: child }];
       }
@@ -257,18 +275,23 @@ class Walker {
     return excludedEntry(path, false, { rule: 'special', detail: `a link to ${shown}, which counts under that path` });
   }
 
-  /** Leaves the event loop to others at least every few milliseconds: a warm disk answers faster than timers get their turn. */
+  /** A warm disk answers faster than timers get their turn. */
   private async breathe(): Promise<void> {
-    const now = performance.now();
-    if (now - this.lastTurn < 8) return;
+    const due = this.turns.due();
+    if (!due) return;
     this.report();
-    await turn();
-    this.lastTurn = performance.now();
+    await due;
   }
 
   private report(): void {
     this.options.onProgress?.({ files: this.files, bytes: this.bytes, folders: this.folders });
   }
+}
+
+/** Of a folder, without following a link. */
+export async function folderStamp(absolute: string): Promise<FolderStamp> {
+  const { size, mtimeMs, ino } = await lstat(absolute);
+  return { bytes: size, mtimeMs, ino };
 }
 
 // ---- entries ------------------------------------------------------------------------------------------------------------------
@@ -350,9 +373,11 @@ async function collect(root: string, tree: Tree): Promise<Walk> {
   const excluded: ExcludedPath[] = [];
   const unreadable: UnreadablePath[] = [];
   const folders: string[] = [];
-  let lastTurn = performance.now();
+  const folderStamps = new Map<string, FolderStamp>();
+  const turns = new Turns();
   const visit = async (tree: Tree): Promise<void> => {
     if (tree.walked) folders.push(tree.path);
+    if (tree.walked && tree.stamp) folderStamps.set(tree.path, tree.stamp);
     const items: { readonly path: string; readonly put: () => void | Promise<void> }[] = [
       ...tree.files.map((file) => ({ path: file.path, put: () => void files.push(file) })),
       ...tree.excluded.map((entry) => ({ path: entry.path, put: () => void excluded.push(entry) })),
@@ -364,11 +389,8 @@ async function collect(root: string, tree: Tree): Promise<Walk> {
       const nested = put();
       if (nested) await nested;
     }
-    if (performance.now() - lastTurn > 8) {
-      await turn();
-      lastTurn = performance.now();
-    }
+    await turns.due();
   };
   await visit(tree);
-  return { root, files, excluded, unreadable, folders };
+  return { root, files, excluded, unreadable, folders, folderStamps };
 }
