@@ -16,7 +16,7 @@ import { formatEngineArgs } from '../../extension/engine/options';
 import { openStoreFolder } from '../../extension/engine/store-folder';
 import { assetPath } from '../../extension/engine/assets';
 import { say } from '../words';
-import { processesWith, processorTimeOf, residentOf } from './process';
+import { processesWith, processorTimeOf, residentOf, type Resident } from './process';
 import { fillStore, writeWorkspace, type Filled, type Workspace } from './synthetic';
 
 const usage = `node bench/reopen.mjs [start] [resident] [pack] [--tokens N,…] [--per-file N] [--rounds N] [--questions N] [--threads N] [--in DIR]
@@ -48,6 +48,8 @@ const rounds = Number(values.rounds);
 const tokenBudget = 1e9;
 /** So that an engine with little memory of the machine's is not what is measured. */
 const engineLimits = { maxMemoryBytes: 16 * 2 ** 30, maxDiskBytes: 2 ** 40 };
+/** What a process does behind an answer is done by then. */
+const settledMs = 2000;
 const dists = values.dist.split(',').map((dist) => path.resolve(dist));
 
 /** In words of no file: nothing has to be looked up. */
@@ -195,31 +197,44 @@ async function askByCommand(dist: string, { workspace, store }: Memory, modelDir
   return first;
 }
 
-async function resident(memory: Memory, empty: string, modelDir: string): Promise<void> {
+/** In turn: an engine that has nothing open, one over a few files, this one. What each holds beyond the one before is its own doing. */
+async function resident(memory: Memory, few: Memory, empty: string, modelDir: string): Promise<void> {
   const nothing = await start(dists[0]!, empty, modelDir);
-  const bare = residentOf(nothing.pid);
+  // The thread that cuts files comes up behind the first client.
+  await sleep(settledMs);
+  const lines = [`nothing open: ${residentText(residentOf(nothing.pid))}`];
   await nothing.end();
-  const started = await start(dists[0]!, memory.store, modelDir);
-  await open(started, memory.workspace);
-  const lines = [`nothing open: ${residentText(bare)}`];
-  const look = (when: string): void => {
-    const now = residentOf(started.pid);
-    const more = now.anonymous + now.files - bare.anonymous - bare.files;
-    lines.push(`${when}: ${residentText(now)}; ${mib(more)} MiB more than with nothing open`);
-  };
-  look('workspace open');
-  await ask(started, plainQuestion);
-  look('after one question');
-  const n = Number(values.questions);
-  for (let i = 1; i < n; i++) await ask(started, `What does \`${namedIn(memory.workspace, i)}\` do?`);
-  look(`after ${n} questions`);
-  await started.end();
+  const before = await residentOver(few, modelDir);
+  const now = await residentOver(memory, modelDir);
+  for (const [i, { when, resident }] of now.entries()) {
+    const base = before[i]!.resident;
+    const more = resident.anonymous + resident.files - base.anonymous - base.files;
+    lines.push(`${when}: ${residentText(resident)}; ${(more / 1e6).toFixed(0)} MB more than over ${few.filled.tokens} tokens`);
+  }
   const bytes = bytesIn(memory.folder);
   lines.push(`store ÷ its blocks: ${(bytes / 1e6).toFixed(1)} MB ÷ ${(memory.filled.image_bytes / 1e6).toFixed(1)} MB = ${(bytes / memory.filled.image_bytes).toFixed(3)} (wanted: 1.1)`);
-  say(`resident, ${memory.filled.tokens} tokens in ${memory.filled.segments} segments (wanted beside the weights: 200 MB)`, lines);
+  say(`resident, ${memory.filled.tokens} tokens in ${memory.filled.segments} segments (wanted for a million of them: 200 MB)`, lines);
 }
 
-function residentText({ anonymous, files, segments }: ReturnType<typeof residentOf>): string {
+async function residentOver(memory: Memory, modelDir: string): Promise<{ when: string; resident: Resident }[]> {
+  const started = await start(dists[0]!, memory.store, modelDir);
+  await open(started, memory.workspace);
+  const looks: { when: string; resident: Resident }[] = [];
+  const look = async (when: string): Promise<void> => {
+    await sleep(settledMs);
+    looks.push({ when, resident: residentOf(started.pid) });
+  };
+  await look('workspace open');
+  await ask(started, plainQuestion);
+  await look('after one question');
+  const n = Number(values.questions);
+  for (let i = 1; i < n; i++) await ask(started, `What does \`${namedIn(memory.workspace, i)}\` do?`);
+  await look(`after ${n} questions`);
+  await started.end();
+  return looks;
+}
+
+function residentText({ anonymous, files, segments }: Resident): string {
   return `${mib(anonymous)} MiB anonymous, ${mib(files)} MiB of files, ${mib(segments)} MiB of these segments`;
 }
 
@@ -239,8 +254,11 @@ async function packs(memory: Memory, modelDir: string, temporary: string): Promi
   await open(importing, { dir: mkdtempSync(path.join(temporary, 'nothing-')), files: [] });
   const imported = await watched(importing, () => importing.client.request(messages.importPack, { file }));
   lines.push(`import into an empty store: ${imported.text}; ${imported.result.damaged} damaged, ${imported.result.files} files`);
-  const opened = await watched(importing, () => open(importing, memory.workspace));
-  lines.push(`opening the workspace then: ${opened.text}; ${opened.result.tokens} of ${opened.result.total_tokens} tokens in`);
+  const opened = await watched(importing, async () => {
+    await open(importing, memory.workspace);
+    return importing.client.request(messages.ingest);
+  });
+  lines.push(`the workspace read then: ${opened.text}; ${opened.result.tokens} tokens in, ${opened.result.encoded_tokens} of them encoded`);
   await importing.end();
   rmSync(file);
   rmSync(into, { recursive: true });
@@ -274,6 +292,13 @@ async function knownModel(base: string, modelDir: string): Promise<string> {
   return (await openStoreFolder(modelDir, base)).dir;
 }
 
+async function makeMemory(temporary: string, name: string, tokens: number, modelDir: string, fill: string): Promise<Memory> {
+  const workspace = writeWorkspace(path.join(temporary, `workspace-${name}`), tokens, Number(values['per-file']));
+  const store = path.join(temporary, `store-${name}`);
+  const folder = await knownModel(store, modelDir);
+  return { workspace, store, folder, filled: await fillStore(workspace, folder, modelDir, fill) };
+}
+
 function bytesIn(folder: string): number {
   let bytes = 0;
   for (const name of readdirSync(folder)) if (/^(?:seg|MANIFEST|wal)-|^CURRENT$/.test(name)) bytes += statSync(path.join(folder, name)).size;
@@ -295,17 +320,14 @@ async function main(): Promise<void> {
   try {
     const empty = path.join(temporary, 'empty');
     await knownModel(empty, modelDir);
+    const few = await makeMemory(temporary, 'few', 4000, modelDir, fill);
     for (const tokens of values.tokens.split(',').map(Number)) {
-      const workspace = writeWorkspace(path.join(temporary, `workspace-${tokens}`), tokens, Number(values['per-file']));
-      const store = path.join(temporary, `store-${tokens}`);
-      const folder = await knownModel(store, modelDir);
-      const filled = await fillStore(workspace, folder, modelDir, fill);
-      console.log(`memory of ${filled.tokens} tokens, synthetic: the rows of a few segments of this repository under ${filled.segments} addresses`);
-      const memory: Memory = { workspace, store, folder, filled };
+      const memory = await makeMemory(temporary, String(tokens), tokens, modelDir, fill);
+      console.log(`memory of ${memory.filled.tokens} tokens, synthetic: the rows of a few segments of this repository under ${memory.filled.segments} addresses`);
       if (chosen('start')) await startAgain(memory, empty, modelDir);
-      if (chosen('resident')) await resident(memory, empty, modelDir);
+      if (chosen('resident')) await resident(memory, few, empty, modelDir);
       if (chosen('pack')) await packs(memory, modelDir, temporary);
-      rmSync(store, { recursive: true });
+      rmSync(memory.store, { recursive: true });
     }
   } finally {
     rmSync(temporary, { recursive: true, force: true });
