@@ -1,6 +1,5 @@
 // One client's view of the engine: its roots, settings, documents and requests. Everything that is shared is core.ts's.
 
-import { lstat } from 'node:fs/promises';
 import path from 'node:path';
 import { answer } from './chat/answer';
 import { Completer } from './completion/complete';
@@ -16,6 +15,7 @@ import type { ClientSession, SessionClient } from './session';
 import { inTurns } from './turns';
 import { dedupeRoots, type FilterSettings } from './workspace/filter';
 import { WorkspaceSearch } from './workspace/search';
+import { lstat } from './workspace/walk';
 import { watchRoot, type RootWatch } from './workspace/watch';
 
 /** Status is sent at most so often. */
