@@ -35,7 +35,7 @@ interface State {
 const folder = path.join(process.cwd(), 'build/reliability');
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { edits: { type: 'string', default: '1000000' }, rounds: { type: 'string', default: '500' }, minutes: { type: 'string', default: '30' }, seed: { type: 'string', default: '1' }, restart: { type: 'boolean', default: false } },
+  options: { edits: { type: 'string', default: '1000000' }, rounds: { type: 'string', default: '500' }, minutes: { type: 'string', default: '30' }, seed: { type: 'string', default: '1' }, restart: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
 });
 
 function kept<T>(name: string, beginning: T): T {
@@ -107,7 +107,7 @@ async function soak(): Promise<void> {
 
 mkdirSync(folder, { recursive: true });
 const forms: Readonly<Record<string, () => Promise<void>>> = { history, kill, soak };
-const form = forms[positionals[0] ?? ''];
+const form = values.help ? undefined : forms[positionals[0] ?? ''];
 if (form) {
   void form().catch((error: unknown) => {
     console.log(error instanceof Error ? error.message : error);
@@ -115,5 +115,5 @@ if (form) {
   });
 } else {
   process.stderr.write(usage);
-  process.exitCode = 2;
+  process.exitCode = values.help ? 0 : 2;
 }
