@@ -5,10 +5,13 @@
 import { createHash } from 'node:crypto';
 import type { NativeStore, StoreChange, StoreTable } from './addon';
 import { exclusionRules, type ExclusionRule } from './messages';
+import { inTurns } from './turns';
 import { version } from '../../package.json';
 
 /** Versions of files that nothing has at the moment (a branch switched away from, an undone edit): so many, or as many as there are files. */
 const retiredVersions = 4000;
+/** Records that are given to the store at once, on this thread. */
+const savedAtOnce = 2000;
 /** A root that was not written for so long, and is not there, is not coming back. */
 const outOfUseMs = 30 * 24 * 3600 * 1000;
 
@@ -73,6 +76,9 @@ export class Manifest {
   private readonly changedVersions = new Set<string>();
   /** With fewer versions there is nothing to retire: finding out which have no file is a look at all of them. */
   private retireFrom = 0;
+  private saving: Promise<void> = Promise.resolve();
+  /** How often. */
+  private forgotten = 0;
   private readonly prefix: string;
 
   private constructor(
@@ -160,18 +166,39 @@ export class Manifest {
   }
 
   /** Durable when it resolves. Throws `store_full` or `store_unwritable`. */
-  async save(): Promise<void> {
+  save(): Promise<void> {
+    // One after the other: what an earlier one has of a record is not to be written over what a later one has.
+    const saved = this.saving.then(() => this.saveChanges());
+    this.saving = saved.catch(() => {});
+    return saved;
+  }
+
+  private async saveChanges(): Promise<void> {
     if (!this.at || this.at.store.readOnly !== undefined) return;
     this.retire();
-    const changes: StoreChange[] = [];
-    // A file's record after the version that it names.
-    for (const key of this.changedVersions) changes.push(this.change('versions', key, versionText(this.versions.get(key))));
-    for (const file of this.changedFiles) changes.push(this.change('files', file, this.fileText(file)));
-    if (changes.length === 0) return;
+    const changed = [
+      // A file's record after the version that it names.
+      ...[...this.changedVersions].map((key) => ['versions', key] as const),
+      ...[...this.changedFiles].map((key) => ['files', key] as const),
+    ];
+    if (changed.length === 0) return;
     this.changedVersions.clear();
     this.changedFiles.clear();
-    changes.push({ table: 'roots', key: this.root, value: JSON.stringify({ recipe: this.recipe, version, savedMs: Date.now() }) });
-    await this.at.write(changes);
+    const { forgotten } = this;
+    for (let i = 0; i < changed.length; i += savedAtOnce) {
+      const changes: StoreChange[] = [{ table: 'roots', key: this.root, value: JSON.stringify({ recipe: this.recipe, version, savedMs: Date.now() }) }];
+      await inTurns(changed.slice(i, i + savedAtOnce), ([table, key]) => {
+        changes.push(this.change(table, key, table === 'versions' ? versionText(this.versions.get(key)) : this.fileText(key)));
+      });
+      if (this.forgotten !== forgotten) return;
+      try {
+        await this.at.write(changes);
+      } catch (error) {
+        // The store has these changes; of the others it knows nothing.
+        for (const [table, key] of changed.slice(i + savedAtOnce)) (table === 'versions' ? this.changedVersions : this.changedFiles).add(key);
+        throw error;
+      }
+    }
   }
 
   async forget(): Promise<void> {
@@ -180,6 +207,9 @@ export class Manifest {
     this.verdicts.clear();
     this.changedFiles.clear();
     this.changedVersions.clear();
+    this.forgotten++;
+    // What is being written of it is to be erased too.
+    await this.saving;
     if (this.at && this.at.store.readOnly === undefined) await eraseRoot(this.at.store, this.root);
   }
 
@@ -217,22 +247,22 @@ export class Manifest {
       return;
     }
     const found: [string, Version][] = [];
-    for (const [key, value] of await store.records('versions', this.prefix)) {
+    await inTurns(await store.records('versions', this.prefix), ([key, value]) => {
       const fileKey = key.slice(this.prefix.length);
       const known = tryParse(value, parseVersion);
       if (known) found.push([fileKey, known]);
       else this.changedVersions.add(fileKey);
-    }
+    });
     found.sort(([, a], [, b]) => a.sinceMs - b.sinceMs);
     for (const [fileKey, known] of found) this.versions.set(fileKey, known);
-    for (const [key, value] of await store.records('files', this.prefix)) {
+    await inTurns(await store.records('files', this.prefix), ([key, value]) => {
       const file = key.slice(this.prefix.length);
       const known = tryParse(value, parseFile);
       if (known && 'fileKey' in known) this.files.set(file, { path: file, ...known });
       // What keeps a file out is the program's to say: another version may say otherwise.
       else if (known && writtenBy === version) this.verdicts.set(file, known);
       else this.changedFiles.add(file);
-    }
+    });
   }
 }
 

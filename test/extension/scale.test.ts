@@ -489,6 +489,28 @@ check('a slow disk under the store holds up nothing that is read', async (bench)
   await session.close();
 });
 
+check('forgotten while it is being saved: nothing of it stays', async (bench) => {
+  bench.writeMany(10, 'text');
+  const core = await bench.core();
+  type Store = { records(table: string, prefix: string): Promise<unknown[]> };
+  const { keeper } = core as unknown as { keeper: { store: Store; write(changes: unknown): Promise<void> } };
+  const write = keeper.write.bind(keeper);
+  let answer = (): void => {};
+  let isWriting = false;
+  const slow = new Promise<void>((resolve) => (answer = resolve));
+  keeper.write = async (changes) => {
+    isWriting = true;
+    await slow;
+    await write(changes);
+  };
+  const session = await bench.open(core, { ingest: true });
+  await until('it is being saved', () => isWriting && rootOf(session).isRead);
+  const forgotten = session.forget();
+  answer();
+  await forgotten;
+  for (const table of ['files', 'versions', 'roots']) assert.deepEqual(await keeper.store.records(table, ''), [], table);
+});
+
 check('the clock goes back and far ahead: what is in memory is what is on the disk', async (bench) => {
   const { now } = Date;
   const files = bench.writeMany(10, 'first');
