@@ -497,17 +497,22 @@ check('forgotten while it is being saved: nothing of it stays', async (bench) =>
   const write = keeper.write.bind(keeper);
   let answer = (): void => {};
   let isWriting = false;
+  let written = Promise.resolve();
   const slow = new Promise<void>((resolve) => (answer = resolve));
   keeper.write = async (changes) => {
     isWriting = true;
     await slow;
-    await write(changes);
+    written = write(changes);
+    await written;
   };
   const session = await bench.open(core, { ingest: true });
   await until('it is being saved', () => isWriting && rootOf(session).isRead);
   const forgotten = session.forget();
+  // Whoever would not wait for it has erased everything by then.
+  await sleep(300);
   answer();
   await forgotten;
+  await written;
   for (const table of ['files', 'versions', 'roots']) assert.deepEqual(await keeper.store.records(table, ''), [], table);
 });
 
