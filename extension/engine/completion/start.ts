@@ -23,14 +23,18 @@ function knownDepth({ blank, chosen, least, most }: Place): number | null {
 /** Whether the first token may read so; '' is that of a special token, the model's own end. */
 export function mayBegin(place: Place, text: string): boolean {
   const { blank, before, after, colonBlocks } = place;
-  // A statement that is plainly not over is no place for the model's own end; a new line goes on only with a list or a call.
-  if (isUnfinished(place) && (text === '' || (/^\s*\n/.test(text) && !/(?:[([,]|=>)\s*$/.test(before)))) return false;
+  const opensComment = (colonBlocks ? /^\s*#/ : /^\s*(?:\/\/|\/\*)/).test(text);
+  if (isUnfinished(place)) {
+    // A statement that is plainly not over is no place for the model's own end; a new line goes on only with a list or a call. Nor is
+    // it one for a comment, which is left open as often as not, and then nothing of it is kept.
+    if (text === '' || opensComment || (/^\s*\n/.test(text) && !/(?:[([,]|=>)\s*$/.test(before))) return false;
+  }
   if (blank) return knownDepth(place) === null || !/^(?:[ \t]{2}|\s*\n)/.test(text);
   // Indentation within a line.
   if (/^[ \t]{2}/.test(text)) return false;
   if (/\s$/.test(before) && before.trim() !== '' && /^[ \t]/.test(text)) return false;
   // It would take in what stands behind the cursor.
-  return after.trim() === '' || !(colonBlocks ? /^\s*#/ : /^\s*(?:\/\/|\/\*)/).test(text);
+  return after.trim() === '' || !opensComment;
 }
 
 /** An operator, an opening bracket or a word stands in front that nothing but more text can follow. */
