@@ -1,6 +1,10 @@
 // Last use decides what of a memory is resident, never what is in: an engine that may take less memory than its segments have answers
 // as one that has all of them in view. The segments are random bytes of the tiny model's shape, which no model has run.
 #include <doctest/doctest.h>
+#ifdef __linux__
+#include <fcntl.h>
+#include <unistd.h>
+#endif
 
 #include <filesystem>
 #include <fstream>
@@ -136,6 +140,18 @@ Mapped mapped_of(const std::string& folder) {
   return found;
 }
 
+// Whether the page of this byte is in this process's memory.
+bool is_resident(const uint8_t* byte) {
+  const uint64_t page = reinterpret_cast<uintptr_t>(byte) / uint64_t(sysconf(_SC_PAGESIZE));
+  const int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+  REQUIRE(pagemap >= 0);
+  uint64_t entry = 0;
+  const ssize_t n = pread(pagemap, &entry, sizeof entry, off_t(page * sizeof entry));
+  close(pagemap);
+  REQUIRE(n == ssize_t(sizeof entry));
+  return entry >> 63;
+}
+
 }  // namespace
 
 TEST_CASE("residency: last use decides what is resident, never what is in") {
@@ -179,6 +195,19 @@ TEST_CASE("residency: last use decides what is resident, never what is in") {
   REQUIRE(before.size() > 2);
   for (int i = 0; i < 40; ++i) answer(*engine, handles, {{4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3}, {1, 2}});
   CHECK(mapped_of(store.path).files.size() < before.size());
+
+  // Used again and again, an image stays where it is, however many others come and go; used no more, it goes although its file is mapped.
+  {
+    const SegmentImage first = engine->store()->map(numbered_key(0));
+    const uint8_t* middle = first.bytes + engine->store()->find(numbered_key(0))->layout.image_bytes() / 2;
+    for (int i = 0; i < 60; ++i) {
+      CAPTURE(i);
+      answer(*engine, handles, {{0, 10 + 3 * i, 11 + 3 * i, 12 + 3 * i}, {1, 2}});
+      REQUIRE(is_resident(middle));
+    }
+    for (int i = 0; i < 40; ++i) answer(*engine, handles, {{10 + 4 * i, 11 + 4 * i, 12 + 4 * i, 13 + 4 * i}, {1, 2}});
+    CHECK(!is_resident(middle));
+  }
 
   // What nobody has any more leaves at once.
   engine->release_segments({handles.begin() + 1, handles.end()});
