@@ -2,12 +2,13 @@
 // core that answers from scripts. It writes every request to `requests.jsonl` in $SALA_FAKE_DIR and obeys `control.json` there, so
 // that a test can slow it down, make it fail, and see what the editor asked for.
 
-import { appendFileSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { appendFileSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CoverageLevelSum } from '../../extension/engine/coverage-tree';
 import { EngineError, isErrorCode } from '../../extension/engine/errors';
 import { runEngine } from '../../extension/engine/lifecycle';
+import { dedupeRoots } from '../../extension/engine/workspace/filter';
 import * as messages from '../../extension/engine/messages';
 import { notebookText } from '../../extension/engine/workspace/notebook';
 import type { ClientSession, EngineCore, SessionClient } from '../../extension/engine/session';
@@ -18,15 +19,21 @@ interface Control {
   readonly tokenDelay_ms: number;
   /** Files read by background reading, each second. */
   readonly filesPerSecond: number;
+  /** Between two parts of a pack that is written or taken in. */
+  readonly packDelay_ms: number;
   /** `load`: the model cannot be loaded. */
   readonly fail: null | 'load';
+  /** The model is not loaded before this is taken back. */
+  readonly hold: boolean;
 }
 
 /** So much of a document around the cursor is written down. */
 const shownText = 400;
 
+const packText = 'a pack of the scripted engine\n';
+
 const dir = process.env['SALA_FAKE_DIR'] ?? '';
-const defaults: Control = { completeDelay_ms: 20, tokenDelay_ms: 15, filesPerSecond: 1000, fail: null };
+const defaults: Control = { completeDelay_ms: 20, tokenDelay_ms: 15, filesPerSecond: 1000, packDelay_ms: 5, fail: null, hold: false };
 
 function control(): Control {
   try {
@@ -42,6 +49,7 @@ function note(type: string, params: unknown): void {
 
 void runEngine(process.argv.slice(2), async () => {
   note('load', null);
+  while (control().hold) await delay(50);
   if (control().fail === 'load') {
     throw new EngineError('model_invalid', 'models/tiny/model.safetensors: expected 1234 bytes, found 1000');
   }
@@ -70,7 +78,7 @@ class FakeSession implements ClientSession {
 
   async open(params: messages.OpenParams): Promise<messages.Coverage> {
     note('open', params);
-    this.roots = params.roots;
+    this.roots = await dedupeRoots(params.roots);
     this.reading = params.ingest;
     const old = this.files;
     this.files = new Map();
@@ -192,12 +200,35 @@ class FakeSession implements ClientSession {
     note('document', params);
   }
 
-  async exportPack(): Promise<messages.ExportResult> {
-    return { segments: 0, tokens: 0, bytes: 0, files: 0, left_out: [] };
+  async exportPack({ file }: { file: string }, signal: AbortSignal): Promise<messages.ExportResult> {
+    note('exportPack', { file });
+    await this.passPack(signal);
+    writeFileSync(file, packText);
+    const { files, tokens } = this.total();
+    const left_out = [...this.files.values()].filter(({ state }) => state === 'waiting').map(({ root, path: name }) => ({ root, path: name, reason: 'waiting' as const }));
+    return { segments: files, tokens, bytes: 5 << 20, files, left_out };
   }
 
-  async importPack(): Promise<messages.ImportResult> {
-    return { segments: 0, tokens: 0, bytes: 0, files: 0, numerics: 'fake.1.kv8', foreign: false, damaged: 0, findings: [] };
+  /** A pack is one line; what stands behind it is damage. */
+  async importPack({ file }: { file: string }, signal: AbortSignal): Promise<messages.ImportResult> {
+    note('importPack', { file });
+    const text = readFileSync(file, 'utf8');
+    if (!text.startsWith(packText)) throw new EngineError('store_invalid', `${file}: expected a pack, found ${text.length} bytes`);
+    await this.passPack(signal);
+    const findings = text === packText ? [] : ['segment 00ff of src/ring.c: checksum of the record differs'];
+    return { segments: 7, tokens: 1234, bytes: 5 << 20, files: 6, numerics: 'fake.1.kv8', foreign: false, damaged: findings.length, findings };
+  }
+
+  private async passPack(signal: AbortSignal): Promise<void> {
+    const total = 5 << 20;
+    for (let part = 1; part <= 10; part += 1) {
+      await pause(control().packDelay_ms, signal);
+      if (signal.aborted) {
+        note('packCancelled', null);
+        throw new EngineError('cancelled', 'the pack was cancelled');
+      }
+      this.client.notify(messages.packProgress, { phase: 'segments', done: (total * part) / 10, total });
+    }
   }
 
   async verify(): Promise<messages.StoreCheck> {

@@ -66,7 +66,7 @@ async function diagnostics() {
   return poll('diagnostics', async () => {
     const shown = await window.editor().locator('.view-lines').innerText().catch(() => '');
     return /diagnostics/.test(shown) ? shown.replace(/\u00a0/g, ' ') : null;
-  }, 60_000);
+  });
 }
 
 try {
@@ -77,7 +77,7 @@ try {
   await checks.check('the workspace is read after consent', async () => {
     await window.statusItem('SALA').waitFor();
     await window.openContainer('SALA');
-    await window.chat().getByRole('button', { name: 'Read in the background' }).click({ timeout: 60_000 });
+    await window.chat().getByRole('button', { name: 'Read in the background' }).click();
     await allRead();
     await window.screenshot('product-read');
   });
@@ -131,7 +131,7 @@ try {
     await window.openFile('ring-reader.ts');
     await window.press('Control+End');
     await window.type('\nexport function newestReading(readings: readonly Reading[]): Reading | undefined {\n  return ', 15);
-    const ghost = await poll('ghost text', async () => (await window.ghostText()) || null, 30_000);
+    const ghost = await poll('ghost text', async () => (await window.ghostText()) || null);
     await window.screenshot('product-ghost');
     const before = await window.text();
     await window.press('Tab');
@@ -149,7 +149,7 @@ try {
     await window.openEditor('rates.ipynb');
     await window.focusCell(2);
     await window.type('\nprint(harbour_', 15);
-    await window.ghostTextBecomes(/^rate_qa17/, 30_000, window.cellEditor());
+    await window.ghostTextBecomes(/^rate_qa17/, window.cellEditor());
     await window.screenshot('product-notebook');
     await window.press('Tab');
     await poll('taken', async () => /\nprint\(harbour_rate_qa17/.test(await window.text(window.cellEditor())));
@@ -176,7 +176,7 @@ try {
     const [pid] = engines();
     assert.ok(pid > 0);
     process.kill(pid, 'SIGKILL');
-    await poll('another engine', async () => engines().some((other) => other !== pid), 30_000);
+    await poll('another engine', async () => engines().some((other) => other !== pid));
     const turn = await ask('Which file decides the HTTP port?');
     assert.match(`${await turn.locator('.answer').innerText()} ${await turn.locator('.sources').innerText()}`, /settings\.ts|deploy\.toml/);
   });
@@ -186,7 +186,7 @@ try {
     const turns = await window.chat().locator('.turn').count();
     await window.save().catch(() => {});
     await window.reload();
-    await window.chat().locator('body.ready').waitFor({ timeout: 60_000 });
+    await window.chat().locator('body.ready').waitFor();
     await allRead();
     assert.equal(await window.chat().locator('.turn').count(), turns);
     const status = await diagnostics();
@@ -205,7 +205,7 @@ try {
 
   await checks.check('closing the window ends the engine', async () => {
     await window.close();
-    await poll('no engine', async () => engines().length === 0, 15_000);
+    await poll('no engine', async () => engines().length === 0);
   });
 } finally {
   await browser.close();

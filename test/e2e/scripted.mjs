@@ -20,7 +20,10 @@ export async function startScripted(name, { settings = {}, extensions = async (_
   const profile = await makeProfile(path.join(scratch, 'profile'), { 'workbench.colorTheme': 'Default Dark Modern', ...settings });
   await installVsix(profile, vsix);
   for (const other of await extensions(scratch)) await installVsix(profile, other);
-  const env = { SALA_FAKE_DIR: fake, XDG_CACHE_HOME: path.join(scratch, 'cache') };
+  // The machine that tests may run on battery itself.
+  const power = path.join(scratch, 'power');
+  await mkdir(power);
+  const env = { SALA_FAKE_DIR: fake, SALA_POWER_SUPPLY: power, XDG_CACHE_HOME: path.join(scratch, 'cache') };
   const server = await startServer(profile, { env });
   const browser = await launchBrowser();
   return {
@@ -38,6 +41,15 @@ export async function startScripted(name, { settings = {}, extensions = async (_
 
     control(values) {
       return writeFile(path.join(fake, 'control.json'), JSON.stringify(values));
+    },
+
+    /** Unplugs the machine, or plugs it in. */
+    async battery(on) {
+      const values = { BAT0: { type: 'Battery', status: on ? 'Discharging' : 'Charging' }, AC: { type: 'Mains', online: on ? '0' : '1' } };
+      for (const [name, files] of Object.entries(values)) {
+        await mkdir(path.join(power, name), { recursive: true });
+        for (const [file, value] of Object.entries(files)) await writeFile(path.join(power, name, file), `${value}\n`);
+      }
     },
 
     /** A copy of the fixture, or an empty folder. */
@@ -71,5 +83,5 @@ export async function openChatIn(window) {
 
 /** More than `nth` answers have ended. */
 export async function answerIn(window, nth = 0) {
-  await poll('answered', async () => (await window.chat().locator('.turn-actions').count()) > nth, 30_000);
+  await poll('answered', async () => (await window.chat().locator('.turn-actions').count()) > nth);
 }
