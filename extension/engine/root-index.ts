@@ -22,6 +22,8 @@ import { VolatileFiles } from './workspace/watch';
 import {
   folderStamp,
   look,
+  lookAgain,
+  outermost,
   readBytes,
   walk,
   describeError,
@@ -381,7 +383,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     if (wanted.length === 0) return false;
     let found: Look;
     try {
-      found = await look({ root: this.dir, settings: this.settings, ownPaths: this.parts.ownPaths }, wanted);
+      found = await this.found(wanted);
     } catch (thrown) {
       const error = toEngineError(thrown);
       if (error.code !== 'not_a_workspace') throw error;
@@ -435,6 +437,23 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     await this.admitInTurns(this.tokenBudget);
     await this.tell(changed, gone);
     return true;
+  }
+
+  /**
+   * A file that is known is looked at alone: what rules say of it is the same, since whoever changes a rules file, or a folder on the
+   * way, changes another path, which is looked at for all that it holds for.
+   */
+  private async found(wanted: readonly string[]): Promise<Look> {
+    const again: WalkedFile[] = [];
+    const others: string[] = [];
+    await someAtOnce(outermost(wanted.map(reachOf)), async (file) => {
+      const known = this.records.get(file)?.info;
+      const now = known && (await lookAgain(this.dir, known));
+      if (now) again.push(now);
+      else others.push(file);
+    });
+    const found = others.length > 0 ? await look({ root: this.dir, settings: this.settings, ownPaths: this.parts.ownPaths }, others) : nothingFound;
+    return { ...found, root: this.dir, files: [...found.files, ...again], looked: [...found.looked, ...again.map((file) => file.path)] };
   }
 
   /** So many changes at a time that whoever hears of them is soon done. */
@@ -1208,6 +1227,8 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     return { segments: keys.size, keys, fileKeys };
   }
 }
+
+const nothingFound: Look = { root: '', files: [], excluded: [], unreadable: [], folders: [], folderStamps: new Map(), looked: [], gone: [] };
 
 /** Each starts some calls of the system: thousands at once would keep others from their turn. */
 async function someAtOnce<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, promises, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import test from 'node:test';
@@ -151,7 +151,7 @@ check('started again, unchanged: no file is read, cut or encoded', async (bench)
   assert.ok(core.indexer.idle);
 });
 
-check('an edit goes through no list of all files', async (bench) => {
+check('an edit goes through no list of all files, and lists no folder', async (bench) => {
   const files = bench.writeMany(120, 'text');
   const core = await bench.core();
   const session = await bench.open(core);
@@ -168,14 +168,27 @@ check('an edit goes through no list of all files', async (bench) => {
   let read = 0;
   const admitted = rootOf(session).admitted;
   Object.assign(rootOf(session), { admitted: () => (read++, admitted.call(rootOf(session))) });
+  const { readdir } = promises;
+  let listed = 0;
+  promises.readdir = ((...args: Parameters<typeof readdir>) => (listed++, readdir(...args))) as typeof readdir;
   writeFileSync(files[3]!, 'export const edited = 1;\n');
   session.filesChanged({ paths: [files[3]!] });
   // Looked at, and perhaps cut already: either way under its new stamp.
   const bytes = statSync(files[3]!).size;
   await eventually('looked at', () => rootOf(session).records.get('src/d3/f3.ts')!.info.bytes === bytes);
   await session.ingest(never);
-  assert.deepEqual([walks, read], [0, 0]);
+  promises.readdir = readdir;
+  assert.deepEqual([walks, read, listed], [0, 0, 0]);
   assert.equal(rootOf(session).count().files, 120);
+  // What is new needs the rules around it.
+  await follow(session, [bench.write('src/d0/new.ts', 'export const fresh = 1;\n')]);
+  assert.equal(rootOf(session).count().files, 121);
+  // A file that became something else, in its place.
+  rmSync(files[3]!);
+  mkdirSync(files[3]!);
+  bench.write('src/d3/f3.ts/inner.ts', 'export const inner = 1;\n');
+  await follow(session, [files[3]!]);
+  assert.deepEqual([rootOf(session).records.has('src/d3/f3.ts'), rootOf(session).records.has('src/d3/f3.ts/inner.ts')], [false, true]);
 });
 
 check('two roots with equal files are both read, whichever comes first', async (bench) => {

@@ -5,6 +5,7 @@
 
 import { close, constants, lstat as lstatBy, open, read, type Dirent, type Stats } from 'node:fs';
 import { readlink, realpath } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { ExclusionRule } from '../messages';
 import { Turns } from '../turns';
 import { classifyName, classOf, maxBytesOf, tooLarge, type FileClass, type Verdict } from './classify';
@@ -114,6 +115,20 @@ export async function look(options: WalkOptions, paths: readonly string[]): Prom
   }
   await walker.run(work);
   return { ...(await collect(filter.root, tree)), looked, gone };
+}
+
+/**
+ * What became of a file that was listed before, where the rules are the same; undefined: it is no file any more, or may not enter by its
+ * size, or cannot be looked at, and `look` says what that means.
+ */
+export async function lookAgain(root: string, known: WalkedFile): Promise<WalkedFile | undefined> {
+  try {
+    const stats = await lstat(join(root, known.path));
+    if (!stats.isFile() || stats.size > maxBytesOf(known.path)) return undefined;
+    return { ...known, bytes: stats.size, mtimeMs: stats.mtimeMs, ino: stats.ino };
+  } catch {
+    return undefined;
+  }
 }
 
 /** Paths without those that lie within another of them, in order. */
