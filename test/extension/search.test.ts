@@ -293,6 +293,24 @@ test('a budget that suffices, or none, leaves nothing out; bytes and time count 
   assert.deepEqual(ranked.map(({ path }) => path), ['word7.ts'], 'named like it, so read');
 });
 
+test('a path is known by any of its words or their parts, in any case and number', async (t) => {
+  const root = folder(t);
+  const names = ['HTTPServers.ts', 'parsed_rings.ts', 'größe.ts', '$scope.ts', 'Retry/limit2.ts', 'makeEntries.ts'];
+  const search = await searching(write(root, Object.fromEntries(names.map((name) => [name, 'nothing']))));
+  for (const [question, path] of [
+    ['the http server', 'HTTPServers.ts'],
+    ['parsing', 'parsed_rings.ts'],
+    ['Ring', 'parsed_rings.ts'],
+    ['größe', 'größe.ts'],
+    ['`$scope`', '$scope.ts'],
+    ['retries and retry', 'Retry/limit2.ts'],
+    ['limit2', 'Retry/limit2.ts'],
+    ['MAKE', 'makeEntries.ts'],
+  ] as const) {
+    assert.deepEqual((await search.rankFiles(question)).map((file) => file.path), [path], question);
+  }
+});
+
 test('files that change while the list of all is replaced are as they were told last', async (t) => {
   const root = folder(t);
   const files = write(root, Object.fromEntries(Array.from({ length: 5000 }, (_, i) => [`d${i % 9}/f${i}.ts`, i < 20 ? `first_${i}` : ''])));

@@ -813,18 +813,23 @@ function isUpper(unit: number): boolean {
  * sides go through it, and a false friend costs a place in an order only.
  */
 function stemHash(text: string, start: number, end: number): number {
-  const low = (i: number): number => text.charCodeAt(i) | 32;
-  let stop = end;
-  if (stop - start > 3 && low(stop - 1) === 115 && low(stop - 2) !== 115) stop--; // -s, not -ss
-  if (stop - start > 5 && low(stop - 1) === 103 && low(stop - 2) === 110 && low(stop - 3) === 105) stop -= 3; // -ing
-  else if (stop - start > 4 && low(stop - 1) === 100 && low(stop - 2) === 101) stop -= 2; // -ed
-  if (stop - start > 3 && low(stop - 1) === 101) stop--; // -e
+  const stop = stemEnd(text, start, end);
   let hash = 0x2f0b4a27;
   for (let i = start; i < stop; i++) {
     const unit = text.charCodeAt(i);
     hash = Math.imul(hash ^ (isUpper(unit) ? unit | 32 : unit), 0x01000193);
   }
   return hash;
+}
+
+function stemEnd(text: string, start: number, end: number): number {
+  const low = (i: number): number => text.charCodeAt(i) | 32;
+  let stop = end;
+  if (stop - start > 3 && low(stop - 1) === 115 && low(stop - 2) !== 115) stop--; // -s, not -ss
+  if (stop - start > 5 && low(stop - 1) === 103 && low(stop - 2) === 110 && low(stop - 3) === 105) stop -= 3; // -ing
+  else if (stop - start > 4 && low(stop - 1) === 100 && low(stop - 2) === 101) stop -= 2; // -ed
+  if (stop - start > 3 && low(stop - 1) === 101) stop--; // -e
+  return stop;
 }
 
 // ---- signatures ------------------------------------------------------------------------------------------------------------------
@@ -901,6 +906,8 @@ interface Query {
   readonly terms: readonly Term[];
   /** Index of a term by its hash; whole words and stems are hashed differently. */
   readonly index: ReadonlyMap<number, number>;
+  /** Takes every text with one of the terms in it, and some without: most paths are not taken apart. */
+  readonly around: RegExp;
 }
 
 const stopWords = new Set(
@@ -917,22 +924,24 @@ const stopWords = new Set(
 function parseQuestion(question: string): Query {
   const terms: Term[] = [];
   const index = new Map<number, number>();
-  const add = (hash: number, weight: number, whole: boolean): void => {
+  const texts: string[] = [];
+  const add = (text: string, hash: number, weight: number, whole: boolean): void => {
     if (index.has(hash)) return;
     index.set(hash, terms.length);
     terms.push({ hash, weight, whole });
+    texts.push(text.replace(/[$]/g, '\\$&'));
   };
   eachWord(question, (start, end, hash) => {
     const word = question.slice(start, end);
     if (word.length < 2) return;
     const marked = question[start - 1] === '`' || /[_$\d]/.test(word) || /[^A-Z][A-Z]|[A-Z]{2}/.test(word) || question.startsWith('(', end);
     const isStop = stopWords.has(word.toLowerCase());
-    if (marked || !isStop) add(hash, marked ? 3 : 1, true);
+    if (marked || !isStop) add(word, hash, marked ? 3 : 1, true);
     eachPart(question, start, end, (from, to) => {
-      if (!stopWords.has(question.slice(from, to).toLowerCase())) add(stemHash(question, from, to), 1, false);
+      if (!stopWords.has(question.slice(from, to).toLowerCase())) add(question.slice(from, stemEnd(question, from, to)), stemHash(question, from, to), 1, false);
     });
   });
-  return { terms, index };
+  return { terms, index, around: new RegExp(texts.join('|'), 'i') };
 }
 
 // ---- scores ----------------------------------------------------------------------------------------------------------------------
@@ -988,6 +997,7 @@ interface PathHit {
 }
 
 function pathHits(path: string, query: Query): readonly PathHit[] {
+  if (!query.around.test(path)) return noHits;
   let hits: Map<number, boolean> | undefined;
   const slash = path.lastIndexOf('/');
   const note = (term: number | undefined, start: number): void => {
