@@ -23,8 +23,8 @@ std::exception_ptr cancelled_error() { return std::make_exception_ptr(EngineErro
 
 }  // namespace
 
-Scheduler::Scheduler(std::function<void()> lower_thread)
-    : thread_([this] { loop(false); }), lowered_thread_([this, lower_thread = std::move(lower_thread)] {
+Scheduler::Scheduler(std::function<void()> lower_thread, std::function<void()> tidy, Clock::duration tidy_interval)
+    : tidy_(std::move(tidy)), tidy_interval_(tidy_interval), thread_([this] { loop(false); }), lowered_thread_([this, lower_thread = std::move(lower_thread)] {
         lower_thread();
         loop(true);
       }) {}
@@ -64,17 +64,23 @@ void Scheduler::loop(bool lowered) {
     // A cancelled job is let go before anything is run, whatever its place in the line, by whichever thread is awake: nobody is
     // woken by the cancelling itself.
     auto at = entries_.end();
-    changed_.wait(lock, [&] {
+    const auto wanted = [&] {
       if (running_) return false;
       if (entries_.empty()) return stopping_;
       at = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) { return stopping_ || e.job->cancelled(); });
       return at != entries_.end() || next_is_lowered() == lowered;
-    });
+    };
+    if (!lowered) changed_.wait(lock, wanted);
+    else if (!changed_.wait_until(lock, next_tidy_, wanted)) {
+      tidy(lock);
+      continue;
+    }
     if (entries_.empty()) return;
     const bool cancel = at != entries_.end();
     if (!cancel) at = entries_.begin();
     std::shared_ptr<Job> job = at->job;
     running_ = true;
+    untidy_ = true;
     lock.unlock();
     bool finished = true;
     if (cancel) {
@@ -100,6 +106,15 @@ void Scheduler::loop(bool lowered) {
     running_ = false;
     if (entries_.empty() ? stopping_ : next_is_lowered() != lowered) changed_.notify_all();
   }
+}
+
+void Scheduler::tidy(std::unique_lock<std::mutex>& lock) {
+  next_tidy_ = Clock::now() + tidy_interval_;
+  if (!untidy_) return;
+  untidy_ = false;
+  lock.unlock();
+  tidy_();
+  lock.lock();
 }
 
 }  // namespace sala

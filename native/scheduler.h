@@ -4,6 +4,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <functional>
@@ -37,8 +38,11 @@ class Job {
 
 class Scheduler {
  public:
-  // lower_thread: how the thread for the background begins.
-  explicit Scheduler(std::function<void()> lower_thread);
+  using Clock = std::chrono::steady_clock;
+
+  // lower_thread: how the thread for the background begins. tidy: called by that thread, beside jobs of the other one, once in
+  // tidy_interval if jobs have run since the last time.
+  explicit Scheduler(std::function<void()> lower_thread, std::function<void()> tidy = [] {}, Clock::duration tidy_interval = std::chrono::minutes(1));
   ~Scheduler();  // all jobs that are not finished fail with `cancelled`
 
   void add(Priority priority, std::shared_ptr<Job> job);
@@ -53,6 +57,7 @@ class Scheduler {
     std::shared_ptr<Job> job;
   };
   void loop(bool lowered);
+  void tidy(std::unique_lock<std::mutex>& lock);
   bool next_is_lowered() const { return lower_ingest_ && entries_.front().priority == Priority::ingest; }
 
   std::mutex mutex_;
@@ -61,6 +66,10 @@ class Scheduler {
   bool lower_ingest_ = false;
   bool running_ = false;      // one of the threads is within a step
   bool stopping_ = false;
+  bool untidy_ = false;       // jobs have run since tidy_ was called
+  const std::function<void()> tidy_;
+  const Clock::duration tidy_interval_;
+  Clock::time_point next_tidy_ = Clock::now() + tidy_interval_;
   std::thread thread_, lowered_thread_;  // last members: start when all else is there
 };
 
