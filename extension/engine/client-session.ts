@@ -107,6 +107,11 @@ export class ClientSessionOver implements ClientSession {
     return this.searched;
   }
 
+  /** Whether this client's roots are read in the background, when nothing else asks for it. */
+  get reads(): boolean {
+    return this.params?.ingest === true && this.params.trusted;
+  }
+
   get roots(): readonly RootIndex[] {
     return this.rootList;
   }

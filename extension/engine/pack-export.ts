@@ -31,7 +31,12 @@ export async function exportPack(session: ClientSessionOver, file: string, signa
   const target = await placeOf(file);
   for (let tries = 1; ; tries++) {
     await session.refresh();
-    await session.ingest(signal);
+    try {
+      await session.ingest(signal);
+    } finally {
+      // Once, for this: whoever did not want background reading does not have it from now on.
+      core.indexer.setReading(session, session.reads);
+    }
     for (const { unavailable } of session.roots) if (unavailable !== undefined) throw new EngineError('not_a_workspace', unavailable);
     const roots = session.roots.map((root) => root.packable());
     const files = roots.flatMap(({ versions }) => versions.map(({ path: name, version }) => inputOf(name, version)));

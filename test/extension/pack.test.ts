@@ -136,6 +136,15 @@ async function refused(work: Promise<unknown>, code: string, message: RegExp = /
   });
 }
 
+check('an export begins no background reading', async (c) => {
+  const { core, session } = await c.open('once', c.workspace('quiet', { 'a.ts': 'export const a = 1;\n' }));
+  await pack(session, c.path('once.pack'));
+  c.workspace('quiet', { 'b.ts': 'export const b = 2;\n' });
+  await follow(session);
+  assert.equal(core.indexer.status([]).state, 'idle', 'something is left that nobody wants read');
+  assert.deepEqual((await session.coverage({})).map(({ path: file, state }) => [file, state]), [['a.ts', 'in'], ['b.ts', 'waiting']]);
+});
+
 check('its bytes depend on files and model alone: not on history, threads, folder or time', async (c) => {
   const first = await c.open('first', c.workspace('one'), { threads: 1 });
   const written = await pack(first.session, c.path('one.pack'));
