@@ -47,6 +47,7 @@ const rest = 3;
 const restAfter = 50;
 /** Calls of the system under way at once. */
 const callsAtOnce = 128;
+const caseCounts = process.platform === 'linux';
 /** Changes that are told at once. */
 const toldAtOnce = 1000;
 /** Addresses that are looked up in the store at once. */
@@ -441,13 +442,14 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
 
   /**
    * A file that is known is looked at alone: what rules say of it is the same, since whoever changes a rules file, or a folder on the
-   * way, changes another path, which is looked at for all that it holds for.
+   * way, changes another path, which is looked at for all that it holds for. Not where a file may answer to another case of its name:
+   * there only its folder tells what it is called now.
    */
   private async found(wanted: readonly string[]): Promise<Look> {
     const again: WalkedFile[] = [];
     const others: string[] = [];
     await someAtOnce(outermost(wanted.map(reachOf)), async (file) => {
-      const known = this.records.get(file)?.info;
+      const known = caseCounts ? this.records.get(file)?.info : undefined;
       const now = known && (await lookAgain(this.dir, known));
       if (now) again.push(now);
       else others.push(file);
