@@ -266,6 +266,24 @@ export class Window {
     await this.page.locator('.quick-input-list .monaco-list-row', { hasText: text }).first().click();
   }
 
+  /** Where the file dialog stands: VS Code's own, as it is wherever files are not the browser's. */
+  filePlace() {
+    return this.page.locator('.quick-input-widget:visible .quick-input-box input');
+  }
+
+  /** Opens the file dialog of a command, whose place begins with that folder. */
+  async fileDialog(command, folder) {
+    await this.command(command);
+    await poll('the dialog', async () => (await this.filePlace().inputValue().catch(() => '')).startsWith(`${folder}/`));
+  }
+
+  /** A file that is there, in the open file dialog. */
+  async chooseFile(file) {
+    await this.filePlace().fill(file);
+    await this.page.locator('.quick-input-widget:visible .monaco-list-row', { hasText: path.basename(file) }).first().waitFor();
+    await this.press('Enter');
+  }
+
   async openFile(name) {
     await this.openEditor(name);
     await this.editor().locator('.view-lines').waitFor();

@@ -284,21 +284,14 @@ try {
   // ---- what was read, as a file ----
 
   await group('packs', () => newWorkspace('packed'), async (folder) => {
-    const dialog = window.page.locator('.quick-input-widget:visible');
-    const place = dialog.locator('.quick-input-box input');
     const pack = `${folder}.pack`;
     const isThere = () => readFile(pack).then(() => true, () => false);
     const packRequests = async () => (await requests()).filter(({ type }) => /Pack$/.test(type)).map(({ type, params }) => `${type} ${path.relative(path.dirname(folder), params.file)}`);
-    /** Opens the dialog of a command, whose place begins with the folder that the workspace lies in. */
-    const open = async (title) => {
-      await window.command(title);
-      await poll('the dialog', async () => (await place.inputValue().catch(() => '')).startsWith(`${path.dirname(folder)}/`));
-    };
+    /** It begins with the folder that the workspace lies in. */
+    const open = (title) => window.fileDialog(title, path.dirname(folder));
     const importFile = async (name) => {
       await open('SALA: Import What Was Read Elsewhere');
-      await place.fill(path.join(path.dirname(folder), name));
-      await dialog.locator('.monaco-list-row', { hasText: name }).first().waitFor();
-      await window.press('Enter');
+      await window.chooseFile(path.join(path.dirname(folder), name));
     };
     const closeNotifications = () => window.command('Notifications: Clear All Notifications');
 
@@ -307,7 +300,7 @@ try {
       for (const title of ['SALA: Export What Was Read', 'SALA: Import What Was Read Elsewhere']) {
         await open(title);
         await window.press('Escape');
-        await dialog.waitFor({ state: 'hidden' });
+        await window.filePlace().waitFor({ state: 'hidden' });
       }
       await delay(500);
       assert.deepEqual(await packRequests(), []);
@@ -317,7 +310,7 @@ try {
     await checks.check('an export goes beside the workspace, shows how far it is, and says what it wrote', async () => {
       await control({ packDelay_ms: 400 });
       await open('SALA: Export What Was Read');
-      assert.equal(await place.inputValue(), pack);
+      assert.equal(await window.filePlace().inputValue(), pack);
       await window.screenshot('export-dialog');
       await window.press('Enter');
       const progress = window.notification('Exporting');
