@@ -451,8 +451,9 @@ try {
       await pausedIs(false);
       await chatSays(/^Reading: /);
       assert.equal(await threadsWanted(), 0);
-      await control({});
     });
+    await battery(false);
+    await control({});
   });
 
   // ---- folders that are not on disk ----
