@@ -20,6 +20,9 @@ checks.say(`server at ${server.origin}`);
 /** A group of cases in a window of its own. */
 async function group(title, folder, body) {
   await checks.group(title, async () => {
+    // Whatever became of the group before.
+    await battery(false);
+    await control({});
     const where = await folder();
     window = await Window.open(browser, server, where);
     try {
@@ -452,8 +455,6 @@ try {
       await chatSays(/^Reading: /);
       assert.equal(await threadsWanted(), 0);
     });
-    await battery(false);
-    await control({});
   });
 
   // ---- folders that are not on disk ----
