@@ -18,8 +18,10 @@ const traced = process.env['SALA_TRACE'] !== undefined;
 
 type Edit = (this: EditedWorkspace) => string[];
 
+const mostEarlier = 60;
+
 export class EditedWorkspace {
-  /** What files had before, for edits that take one back. */
+  /** What the files that were changed last had before, for edits that take one back. Bounded: memory is watched for hours beside it. */
   private readonly earlier = new Map<string, Buffer[]>();
   private readonly branches = ['main'];
 
@@ -341,7 +343,12 @@ export class EditedWorkspace {
     if (file === undefined) return [];
     const before = readFileSync(this.at(file));
     const kept = this.earlier.get(file) ?? [];
+    this.earlier.delete(file);
     this.earlier.set(file, [...kept.slice(-3), before]);
+    for (const oldest of this.earlier.keys()) {
+      if (this.earlier.size <= mostEarlier) break;
+      this.earlier.delete(oldest);
+    }
     const lines = change(before.toString('latin1').split(/(?<=\n)/).filter((line) => line !== ''));
     this.write(file, lines.slice(0, mostLines).join(''), 'latin1');
     return [file];
