@@ -216,7 +216,7 @@ function setup(files: Readonly<Record<string, number>>, rules: Readonly<Record<s
   const root = {
     dir: '/w',
     records,
-    readable: (record: { segments: object[] }) => record.segments,
+    readable: (record: { current: { segments: object[] } }) => record.current.segments,
     ruleOf: (file: string) => rules[file],
     reread: (record: { path: string }) => reread.push(record.path),
   };
@@ -226,7 +226,7 @@ function setup(files: Readonly<Record<string, number>>, rules: Readonly<Record<s
       handles.set(key, handles.size + 1);
       return { key, startByte: 100 * i, endByte: 100 * (i + 1), startLine: 10 * i + 1, endLine: 10 * i + 10, nTokens: 50, headerTokens: 4 };
     });
-    records.set(file, { root, path: file, segments });
+    records.set(file, { root, path: file, current: { segments } });
     retain(segments.map(({ key }) => key));
   }
   const caches = new Set<() => number>();
