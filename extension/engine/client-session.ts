@@ -336,8 +336,8 @@ export class ClientSessionOver implements ClientSession {
     });
   }
 
-  pause({ paused }: { paused: boolean }): void {
-    this.core.indexer.pause('user', paused);
+  pause({ paused, everyone }: messages.PauseParams): void {
+    this.core.indexer.setPausing(this, paused, everyone);
   }
 
   settings(params: Partial<messages.EngineSettings>): void {
@@ -482,6 +482,7 @@ export class ClientSessionOver implements ClientSession {
     this.core.indexer.off('status', this.onStatus);
     this.core.indexer.off('file', this.onFile);
     this.core.indexer.setReading(this, false);
+    this.core.indexer.setPausing(this, false);
     this.searched.close();
     this.onClosed(this);
     await this.completer.close();

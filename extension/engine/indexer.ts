@@ -40,8 +40,9 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
   private cursor = 0;
   private readonly cut: FileRecord[] = [];
   private readonly pauses = new Set<PauseReason>();
-  /** Who wants everything to be read in the background. */
+  /** Who wants everything to be read in the background, and who wants nothing to be. */
   private readonly readers = new Set<object>();
+  private readonly pausing = new Set<object>();
   /** Raised to break off what is encoded in the background. */
   private background = new AbortController();
   /** What is encoded in the background now. */
@@ -135,6 +136,14 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
   setRecent(paths: readonly string[]): void {
     this.recent = new Set(paths);
     this.changed();
+  }
+
+  /** A user's pause, for all of the engine; it ends with whoever wanted it. `everyone`: where it ends, it does so for all of them. */
+  setPausing(client: object, on: boolean, everyone = false): void {
+    if (on) this.pausing.add(client);
+    else if (everyone) this.pausing.clear();
+    else this.pausing.delete(client);
+    if (this.pauses.has('user') !== this.pausing.size > 0) this.pause('user', this.pausing.size > 0);
   }
 
   pause(reason: PauseReason, paused: boolean): void {

@@ -118,6 +118,11 @@ export interface Attachment {
 
 export type StopReason = 'end' | 'max_tokens' | 'repetition' | 'cancelled' | 'context_full';
 
+export interface PauseParams {
+  readonly paused: boolean;
+  readonly everyone?: boolean;
+}
+
 export interface AskParams {
   /** Chosen by the client, unique in its connection: names the answer in notifications. */
   readonly id: number;
@@ -340,7 +345,8 @@ export const coverage = new RequestType<{ path?: string }, readonly FileCoverage
 export const coverageLevel = new RequestType<CoveragePlace, CoverageLevel, EngineFailure>('coverageLevel');
 /** Of each of these absolute paths: its state, that of the excluded folder it lies in, or null where none is known. */
 export const coverageOf = new RequestType<{ paths: readonly string[] }, readonly (FileCoverage | null)[], EngineFailure>('coverageOf');
-export const pause = new RequestType<{ paused: boolean }, null, EngineFailure>('pause');
+/** Reading pauses while any client wants it to. `everyone`: what others wanted holds no more either, since somebody asked for it to go on. */
+export const pause = new RequestType<PauseParams, null, EngineFailure>('pause');
 export const settings = new NotificationType<Partial<EngineSettings>>('settings');
 /** The user is typing: background reading keeps to one core for some seconds. */
 export const typing = new NotificationType0('typing');

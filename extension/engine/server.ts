@@ -282,8 +282,9 @@ function checkPlace(p: messages.CoveragePlace): void {
   for (const name of ['root', 'state', 'rule', 'folder'] as const) if (p[name] !== undefined) requireType(`coverageLevel.${name}`, 'string', p[name]);
 }
 
-function checkPause(p: { paused: boolean }): void {
+function checkPause(p: messages.PauseParams): void {
   requireType('pause.paused', 'boolean', p.paused);
+  if (p.everyone !== undefined) requireType('pause.everyone', 'boolean', p.everyone);
 }
 
 function checkPaths(p: { paths: readonly string[] }): void {

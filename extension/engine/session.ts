@@ -45,7 +45,7 @@ export interface ClientSession {
   coverage(params: { path?: string }): Promise<readonly messages.FileCoverage[]>;
   coverageLevel(place: messages.CoveragePlace): Promise<messages.CoverageLevel>;
   coverageOf(params: { paths: readonly string[] }): Promise<readonly (messages.FileCoverage | null)[]>;
-  pause(params: { paused: boolean }): void;
+  pause(params: messages.PauseParams): void;
   settings(params: Partial<messages.EngineSettings>): void;
   typing(): void;
   filesChanged(params: { paths: readonly string[]; missed?: boolean }): void;

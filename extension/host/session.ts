@@ -115,8 +115,12 @@ export class Session implements vscode.Disposable {
     return this.#config.ingest.pause || this.context.workspaceState.get<boolean>(pausedKey, false);
   }
 
-  /** Whether there is anything to resume: a pause of the user's, or for want of mains power. */
+  /** Whether there is anything to resume: a pause of the user's, in another window too, or for want of mains power. */
   get canResume(): boolean {
+    return this.#wantsPause || (this.#ingest?.state === 'paused' && this.#ingest.reason === 'user');
+  }
+
+  get #wantsPause(): boolean {
     return this.paused || this.#waitsForMains;
   }
 
@@ -183,7 +187,7 @@ export class Session implements vscode.Disposable {
     else if (this.#waitsForMains) this.#readsOnBattery = true;
     await this.context.workspaceState.update(pausedKey, paused);
     this.#changed.fire();
-    if (this.#opened !== undefined) await this.#pause();
+    if (this.#opened !== undefined) await this.#pause(true);
     // Reading that was never agreed to is not resumed behind the user's back.
     else if (!paused) this.startIfWanted();
   }
@@ -251,8 +255,9 @@ export class Session implements vscode.Disposable {
     }
   }
 
-  async #pause(): Promise<void> {
-    await this.#client.request(messages.pause, { paused: this.canResume });
+  /** `everyone`: the user has asked for it here, so that it goes on wherever it was paused; other windows' pauses are theirs otherwise. */
+  async #pause(everyone = false): Promise<void> {
+    await this.#client.request(messages.pause, { paused: this.#wantsPause, ...(everyone && { everyone }) });
   }
 
   #engineSettings(): messages.EngineSettings {

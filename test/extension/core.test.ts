@@ -347,6 +347,23 @@ check('a look at a file that is being read does not have it read from the beginn
   assert.equal(record.current, next);
 });
 
+check('a pause is for all windows, ends with the window that wanted it, and anybody may end it', async (bench) => {
+  const core = await bench.core();
+  const [first, second] = [await bench.session(core), await bench.session(core)];
+  const reason = (): string | undefined => core.indexer.status([]).reason;
+  first.pause({ paused: true });
+  // As each window says while it opens.
+  second.pause({ paused: false });
+  assert.equal(reason(), 'user');
+  second.pause({ paused: false, everyone: true });
+  assert.equal(reason(), undefined);
+  for (const session of [first, second]) session.pause({ paused: true });
+  first.pause({ paused: false });
+  assert.equal(reason(), 'user');
+  await second.close();
+  assert.equal(reason(), undefined);
+});
+
 check('what becomes excluded leaves memory; the reason is told', async (bench) => {
   bench.write('keep.ts', 'export const kept = 1;\n');
   bench.write('drop/secret.ts', 'export const dropped = 2;\n');
