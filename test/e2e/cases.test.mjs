@@ -562,21 +562,25 @@ try {
 
     await checks.check('without a text Tab is one indent, Escape and Shift+Tab are the editor\'s own', async () => {
       await control({ completeDelay_ms: 600_000 });
-      await window.press('End');
-      await window.press('Enter');
-      await delay(300);
-      assert.equal(await window.ghostText(), '');
-      await window.press('Tab');
-      await window.type('x');
-      await poll('indented', async () => /\n {8}x\n/.test(await window.text()));
-      await window.press('Escape');
-      await window.press('Shift+Tab');
-      await poll('outdented', async () => /\n {4}x\n/.test(await window.text()));
-      await window.press('Control+F');
-      await window.page.locator('.find-widget.visible').waitFor();
-      await window.press('Escape');
-      await window.page.locator('.find-widget.visible').waitFor({ state: 'hidden' });
-      await control({});
+      try {
+        await window.press('End');
+        await window.press('Enter');
+        await delay(300);
+        assert.equal(await window.ghostText(), '');
+        await window.press('Tab');
+        await window.type('x');
+        await poll('indented', async () => /\n {8}x\n/.test(await window.text()));
+        await window.press('Escape');
+        await window.press('Shift+Tab');
+        await poll('outdented', async () => /\n {4}x\n/.test(await window.text()));
+        await window.press('Control+F');
+        // It is seen before it has the focus, and keys are its own from then on.
+        await window.page.locator('.find-widget.visible :focus').waitFor();
+        await window.press('Escape');
+        await window.page.locator('.find-widget.visible').waitFor({ state: 'hidden' });
+      } finally {
+        await control({});
+      }
     });
 
     await checks.check('a blank line between statements: offered after Enter and by command, not by coming there', async () => {
