@@ -1,4 +1,4 @@
-// How the benchmarks in TypeScript say what they measured.
+// How the benchmarks in TypeScript are told what to measure, and say what they measured.
 
 import os from 'node:os';
 
@@ -12,4 +12,18 @@ export function spread(values: readonly number[]): string {
 /** A title with the machine's load, and lines below it. */
 export function say(title: string, lines: readonly string[]): void {
   console.log([`${title} (load ${os.loadavg()[0]!.toFixed(1)})`, ...lines.map((line) => `  ${line}`)].join('\n'));
+}
+
+export function mib(bytes: number): string {
+  return (bytes / 2 ** 20).toFixed(0);
+}
+
+/** Whether a part is to run: all of them where none is named. Undefined where the usage was printed instead: asked for, or a name is unknown. */
+export function chooser(usage: string, names: readonly string[], named: readonly string[], help = false): ((name: string) => boolean) | undefined {
+  if (help || named.some((name) => !names.includes(name))) {
+    process.stderr.write(usage);
+    process.exitCode = help ? 0 : 2;
+    return undefined;
+  }
+  return (name) => named.length === 0 || named.includes(name);
 }

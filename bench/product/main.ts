@@ -13,7 +13,7 @@ import type { RootIndex } from '../../extension/engine/root-index';
 import type { ClientSession, SessionClient } from '../../extension/engine/session';
 import { replaceEncode, rootOf } from '../../test/reliability/tiny-core';
 import { fetchDebianSource } from './debian';
-import { say, spread } from '../words';
+import { chooser, say, spread } from '../words';
 
 const usage = `node bench/product.mjs [ingest] [save] [ask] [complete] [--debian PACKAGE] [--tokens N] [--budget N] [--rounds N] [--threads N]
 
@@ -241,12 +241,8 @@ function statements(text: string): { offset: number; length: number }[] {
 }
 
 async function main(): Promise<void> {
-  const chosen = (name: string): boolean => positionals.length === 0 || positionals.includes(name);
-  if (values.help || positionals.some((name) => !['ingest', 'save', 'ask', 'complete'].includes(name))) {
-    process.stderr.write(usage);
-    process.exitCode = values.help ? 0 : 2;
-    return;
-  }
+  const chosen = chooser(usage, ['ingest', 'save', 'ask', 'complete'], positionals, values.help);
+  if (!chosen) return;
   try {
     if (chosen('save')) await save();
     if (chosen('ask')) await ask();

@@ -15,7 +15,7 @@ import { findModel } from '../../extension/engine/model-folder';
 import { formatEngineArgs } from '../../extension/engine/options';
 import { openStoreFolder } from '../../extension/engine/store-folder';
 import { assetPath } from '../../extension/engine/assets';
-import { say } from '../words';
+import { chooser, mib, say } from '../words';
 import { processesWith, processorTimeOf, residentOf, type Resident } from './process';
 import { fillStore, writeWorkspace, type Filled, type Workspace } from './synthetic';
 
@@ -305,15 +305,9 @@ function bytesIn(folder: string): number {
   return bytes;
 }
 
-const mib = (bytes: number): string => (bytes / 2 ** 20).toFixed(0);
-
 async function main(): Promise<void> {
-  if (values.help || positionals.some((name) => !names.includes(name))) {
-    process.stderr.write(usage);
-    process.exitCode = values.help ? 0 : 2;
-    return;
-  }
-  const chosen = (name: string): boolean => positionals.length === 0 || positionals.includes(name);
+  const chosen = chooser(usage, names, positionals, values.help);
+  if (!chosen) return;
   const fill = process.env['BENCH_FILL_STORE'] as string;
   const modelDir = await findModel();
   const temporary = mkdtempSync(path.join(values.in, 'sala-reopen-'));

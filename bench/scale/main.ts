@@ -15,7 +15,7 @@ import type { RootIndex } from '../../extension/engine/root-index';
 import type { ClientSession } from '../../extension/engine/session';
 import { walk } from '../../extension/engine/workspace/walk';
 import { countCuts, loadTinyCore, never, replaceEncode, rootOf } from '../../test/reliability/tiny-core';
-import { say, spread } from '../words';
+import { chooser, mib, say, spread } from '../words';
 import { Stretches, Where } from './stretches';
 import { fileName, git, writeBranches, writeData, writeFiles } from './workspaces';
 
@@ -343,15 +343,9 @@ async function lookThrough(): Promise<void> {
 
 // ---- words ----------------------------------------------------------------------------------------------------------------------------
 
-const mib = (bytes: number): string => (bytes / 2 ** 20).toFixed(0);
-
 async function main(): Promise<void> {
-  if (values.help || positionals.some((name) => !names.includes(name))) {
-    process.stderr.write(usage);
-    process.exitCode = values.help ? 0 : 2;
-    return;
-  }
-  const chosen = (name: string): boolean => positionals.length === 0 || positionals.includes(name);
+  const chosen = chooser(usage, names, positionals, values.help);
+  if (!chosen) return;
   try {
     if (chosen('switch')) await branchSwitch();
     if (chosen('storm')) await storm();
