@@ -1,7 +1,10 @@
-// Waiting for what an Engine delivers, for tests.
+// Engines for tests, and waiting for what they deliver.
 #pragma once
 
+#include <cstring>
 #include <future>
+#include <memory>
+#include <string>
 
 #include "native/engine.h"
 
@@ -34,6 +37,21 @@ inline EncodeResult encode(Engine& engine, const std::vector<SegmentInput>& segm
 
 inline void set_prefix(Engine& engine, const std::vector<int32_t>& tokens) {
   wait_for<int>([&](auto done) { engine.set_prefix(tokens, done); });
+}
+
+// The tiny model, with what it needs to read and to store.
+inline std::unique_ptr<Engine> load_tiny(const std::string& store_dir, int n_threads, uint64_t max_disk_bytes, const std::vector<int32_t>& prefix) {
+  EngineOptions options;
+  options.model_dir = std::string(SALA_TEST_DIR) + "/fixtures/tiny";
+  options.n_threads = n_threads;
+  options.store_dir = store_dir;
+  options.store_identity = "tiny";
+  options.max_disk_bytes = max_disk_bytes;
+  options.read_layer = 2;
+  options.read_heads = {0};
+  auto engine = std::make_unique<Engine>(options);
+  set_prefix(*engine, prefix);
+  return engine;
 }
 
 inline SegmentKey numbered_key(int i) {

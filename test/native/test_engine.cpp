@@ -17,6 +17,7 @@
 #include "native/store/crc32c.h"
 #include "test/native/code_of.h"
 #include "test/native/engine_calls.h"
+#include "test/native/folder.h"
 
 using namespace sala;
 namespace fs = std::filesystem;
@@ -34,27 +35,10 @@ void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
 
 namespace {
 
-const std::string kTiny = std::string(SALA_TEST_DIR) + "/fixtures/tiny";
 const std::vector<int32_t> kPrefix{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17};
 
-struct Folder {
-  std::string path = (fs::temp_directory_path() / ("sala-test-" + std::to_string(std::random_device()()))).string();
-  Folder() { fs::create_directories(path); }
-  ~Folder() { fs::remove_all(path); }
-};
-
 std::unique_ptr<Engine> load(const std::string& store_dir = "", int n_threads = 2, uint64_t max_disk_bytes = uint64_t(1) << 30) {
-  EngineOptions options;
-  options.model_dir = kTiny;
-  options.n_threads = n_threads;
-  options.store_dir = store_dir;
-  options.store_identity = "tiny";
-  options.max_disk_bytes = max_disk_bytes;
-  options.read_layer = 2;
-  options.read_heads = {0};
-  auto engine = std::make_unique<Engine>(options);
-  set_prefix(*engine, kPrefix);
-  return engine;
+  return load_tiny(store_dir, n_threads, max_disk_bytes, kPrefix);
 }
 
 std::vector<SegmentInput> random_segments(int n, uint32_t seed) {

@@ -6,16 +6,15 @@
 #include <unistd.h>
 #endif
 
-#include <filesystem>
 #include <fstream>
 #include <random>
 #include <set>
 #include <sstream>
 
 #include "test/native/engine_calls.h"
+#include "test/native/folder.h"
 
 using namespace sala;
-namespace fs = std::filesystem;
 
 #ifdef __linux__
 
@@ -24,25 +23,7 @@ namespace {
 constexpr int kSegments = 360, kTokens = 495;
 constexpr uint64_t kMaxDisk = uint64_t(400) << 20;  // so that files are sealed at a twentieth of it
 
-struct Folder {
-  std::string path = (fs::temp_directory_path() / ("sala-test-" + std::to_string(std::random_device()()))).string();
-  Folder() { fs::create_directories(path); }
-  ~Folder() { fs::remove_all(path); }
-};
-
-std::unique_ptr<Engine> load(const std::string& store_dir) {
-  EngineOptions options;
-  options.model_dir = std::string(SALA_TEST_DIR) + "/fixtures/tiny";
-  options.n_threads = 2;
-  options.store_dir = store_dir;
-  options.store_identity = "tiny";
-  options.max_disk_bytes = kMaxDisk;
-  options.read_layer = 2;
-  options.read_heads = {0};
-  auto engine = std::make_unique<Engine>(options);
-  set_prefix(*engine, {1, 2, 3, 4, 5});
-  return engine;
-}
+std::unique_ptr<Engine> load(const std::string& store_dir) { return load_tiny(store_dir, 2, kMaxDisk, {1, 2, 3, 4, 5}); }
 
 Aligned<uint8_t> random_image(const SegmentLayout& layout, std::mt19937_64& random) {
   Aligned<uint8_t> image(layout.image_bytes());
