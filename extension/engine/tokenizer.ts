@@ -216,9 +216,14 @@ class Recent<Value> {
       this.old = this.young;
       this.young = new Map();
     }
-    this.young.set(key, value);
+    this.young.set(copied(key), value);
     return value;
   }
+}
+
+/** A part of a string keeps the whole of it alive, and so one new line each version of a large file. A lone surrogate is never found again. */
+function copied(part: string): string {
+  return Buffer.from(part).toString();
 }
 
 /** Lines with their endings; a line ends behind `\n`, and the last one may have no ending. */

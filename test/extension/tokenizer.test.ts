@@ -4,6 +4,8 @@
 import fc from 'fast-check';
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import type { ModelFolder } from '../../extension/engine/model-folder';
 import { Tokenizer, linesOf } from '../../extension/engine/tokenizer';
 import { embeddedModel, goldenRuns } from './model';
@@ -124,6 +126,25 @@ test('the worst lines take no longer than others', () => {
     const elapsed_ms = performance.now() - began;
     assert.ok(elapsed_ms < 20_000, `100,000 units of ${JSON.stringify(unit)}: ${elapsed_ms} ms`);
   }
+});
+
+test('earlier texts of a large file that is edited do not stay in memory with their lines', () => {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const held = (): number => {
+    collect();
+    return process.memoryUsage().heapUsed;
+  };
+  const lines = Array.from({ length: 8000 }, (_, i) => `export const someName${i % 100} = compute(${i % 100}) + offset;\n`);
+  tokenizer.encodeLines(lines.join(''));
+  const before = held();
+  for (let i = 0; i < 60; i++) {
+    lines[100 * i] = `const editedName${i} = ${i} * anotherQuiteLongExpression;\n`;
+    // As it is read from a file: one string, not the parts that it was made of.
+    tokenizer.encodeLines(Buffer.from(lines.join('')).toString());
+  }
+  const more = held() - before;
+  assert.ok(more < 5 << 20, `60 texts of ${lines.join('').length} units: ${more} bytes more`);
 });
 
 test('a tokenizer that does not fit is refused', () => {
