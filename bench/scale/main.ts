@@ -23,7 +23,8 @@ const usage = `node bench/scale.mjs [switch] [storm] [edit] [reopen] [idle] [wal
 
   switch   a branch switch by git that touches --switched files known before (default: 500), among as many others; watched
   storm    20,000 files come and go in an ignored folder; a formatter over --switched files; a folder of them renamed and back
-  edit     one function is saved, with --tokens in memory (default: 1000000) and, the second time, --files beyond the budget
+  edit     one function is saved, with --tokens in memory (default: 1000000), then with --files beyond the budget, then while all of
+           these are looked at anew
   reopen   the engine starts again on both of these
   idle     --seconds (default: 30) of nothing with --files watched (default: 50000), by the engine and by an editor
   walk     looking through --files; memory of the engine; what a client that shows coverage is sent
@@ -207,12 +208,17 @@ async function editAndReopen(): Promise<void> {
   opened = await reopen(dir, `with ${many} files more, over the budget`, { settings });
   await opened.session.ingest(never);
   await edits(opened, `${many} files over the budget beside them`);
+  await edits(opened, `${many} files over the budget beside them, while all is looked at anew`, async () => {
+    opened.session.filesChanged({ paths: [] });
+    await sleep(50);
+  });
   await opened.core.close();
   opened = await reopen(dir, 'the same once more', { settings });
   await opened.core.close();
 }
 
-async function edits(opened: Opened, beside: string): Promise<void> {
+/** `meanwhile` begins what goes on beside each save. */
+async function edits(opened: Opened, beside: string, meanwhile?: () => Promise<void>): Promise<void> {
   const { native } = opened.core;
   let encode_ms = 0;
   const encode = native.encodeSegments.bind(native);
@@ -230,6 +236,7 @@ async function edits(opened: Opened, beside: string): Promise<void> {
     writeFileSync(file, lines.join('\n'));
     encode_ms = 0;
     const before = opened.root.nEncoded;
+    await meanwhile?.();
     const cost = await measured(() =>
       caughtUp(opened, 1, async () => {
         opened.session.filesChanged({ paths: [file] });
@@ -240,6 +247,8 @@ async function edits(opened: Opened, beside: string): Promise<void> {
     blocked.push(cost.blocked_ms);
     where.push(...cost.where.slice(0, 1));
     encoded.push(opened.root.nEncoded - before);
+    // What was told by now is looked at before it is answered.
+    await opened.session.coverage({ path: fileName(0) });
     await sleep(300);
   }
   replaceEncode(native, encode);

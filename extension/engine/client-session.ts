@@ -52,9 +52,9 @@ export class ClientSessionOver implements ClientSession {
   private readonly changedPaths = new Map<RootIndex, Set<string>>();
   private everythingChanged = false;
   private statusTimer: NodeJS.Timeout | undefined;
-  private lookingAt: Promise<void> = Promise.resolve();
-  /** Looks that have not begun. */
-  private readonly toLookAt = new Map<RootIndex, { readonly paths: Set<string>; readonly done: Promise<void> }>();
+  private readonly looks = new Looks((root, paths) => this.core.indexer.look(() => root.lookAt(paths)));
+  /** At all of a root: a file that is saved meanwhile is looked at beside them. */
+  private readonly looksAtAll = new Looks((root) => this.core.indexer.look(() => root.lookAt([''])));
   private closed = false;
   private readonly onStatus = (): void => this.statusSoon();
   private readonly onLooked = ({ changed, gone }: Changes): void => {
@@ -184,22 +184,26 @@ export class ClientSessionOver implements ClientSession {
   }
 
   private async watch(root: RootIndex): Promise<void> {
-    this.watches.push(
-      await watchRoot({
-        root: root.dir,
-        folders: () => root.folders,
-        ignores: (file) => root.isOwn(file),
-        onChange: (paths) => this.lookAt(root, paths),
-        // Its files are unavailable; once it is back, all of it is looked at again.
-        onRoot: (state) => {
-          if (state === 'gone') void this.lookAt(root, []);
-        },
-        onPolling: (reason) => {
-          this.polling = reason;
-          this.statusSoon();
-        },
-      }),
-    );
+    const watch = await watchRoot({
+      root: root.dir,
+      folders: () => root.folders,
+      ignores: (file) => root.isOwn(file),
+      onChange: (paths) => {
+        const looked = this.lookAt(root, paths);
+        if (paths.length > 0) return looked;
+        // The next change does not wait for it.
+        void looked.then(() => watch.foldersChanged());
+      },
+      // Its files are unavailable; once it is back, all of it is looked at again.
+      onRoot: (state) => {
+        if (state === 'gone') void this.lookAt(root, []);
+      },
+      onPolling: (reason) => {
+        this.polling = reason;
+        this.statusSoon();
+      },
+    });
+    this.watches.push(watch);
   }
 
   private async stopWatching(): Promise<void> {
@@ -208,30 +212,19 @@ export class ClientSessionOver implements ClientSession {
     for (const watch of watches) await watch.close();
   }
 
-  /**
-   * One look after the other, so that the newest state of the disk is what is kept; what comes meanwhile is one look more, however
-   * much it is. No paths: all of the root.
-   */
+  /** No paths: all of the root. */
   private lookAt(root: RootIndex, paths: readonly string[]): Promise<void> {
-    const more = paths.length === 0 ? [''] : paths;
-    const waiting = this.toLookAt.get(root);
-    if (waiting) {
-      for (const file of more) waiting.paths.add(file);
-      return waiting.done;
-    }
-    const wanted = new Set(more);
-    const done = this.lookingAt.then(() => {
-      this.toLookAt.delete(root);
-      return this.core.indexer.look(() => root.lookAt([...wanted]));
-    });
-    this.toLookAt.set(root, { paths: wanted, done });
-    this.lookingAt = done;
-    return done;
+    return paths.length === 0 ? this.looksAtAll.at(root, []) : this.looks.at(root, paths);
+  }
+
+  /** All that was told by now is looked at. */
+  private async looked(): Promise<void> {
+    await Promise.all([this.looks.done, this.looksAtAll.done]);
   }
 
   /** Sizes and times are looked at before an answer: not every change is seen by a watcher. */
   async refresh(): Promise<void> {
-    await this.lookingAt;
+    await this.looked();
     for (const root of this.rootList) {
       const changed = await root.changedSince(lookedAtBeforeAnswer, (file) =>
         lstat(file).then(
@@ -248,7 +241,7 @@ export class ClientSessionOver implements ClientSession {
    * aside because it changes all the time.
    */
   async takeAll(): Promise<void> {
-    await this.lookingAt;
+    await this.looked();
     for (const root of this.rootList) await this.core.indexer.look(() => root.takeVolatile());
   }
 
@@ -360,7 +353,7 @@ export class ClientSessionOver implements ClientSession {
 
   filesChanged({ paths, missed }: { paths: readonly string[]; missed?: boolean }): void {
     if (missed) {
-      for (const root of this.rootList) this.lookingAt = this.lookingAt.then(() => this.core.indexer.look(() => root.lookForMissed()));
+      for (const root of this.rootList) void this.looks.after(() => this.core.indexer.look(() => root.lookForMissed()));
       return;
     }
     if (paths.length === 0) {
@@ -487,5 +480,34 @@ export class ClientSessionOver implements ClientSession {
     this.onClosed(this);
     await this.completer.close();
     await this.letGo();
+  }
+}
+
+/** One look after the other, so that the newest state of the disk is what is kept; what comes meanwhile is one look more, however much it is. */
+class Looks {
+  done: Promise<void> = Promise.resolve();
+  /** That have not begun. */
+  private readonly waiting = new Map<RootIndex, { readonly paths: Set<string>; readonly done: Promise<void> }>();
+
+  /** `look` handles its own errors. */
+  constructor(private readonly look: (root: RootIndex, paths: readonly string[]) => Promise<void>) {}
+
+  at(root: RootIndex, paths: readonly string[]): Promise<void> {
+    const waiting = this.waiting.get(root);
+    if (waiting) {
+      for (const file of paths) waiting.paths.add(file);
+      return waiting.done;
+    }
+    const wanted = new Set(paths);
+    const done = this.after(() => {
+      this.waiting.delete(root);
+      return this.look(root, [...wanted]);
+    });
+    this.waiting.set(root, { paths: wanted, done });
+    return done;
+  }
+
+  after(work: () => Promise<void>): Promise<void> {
+    return (this.done = this.done.then(work));
   }
 }

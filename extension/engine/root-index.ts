@@ -50,6 +50,8 @@ const callsAtOnce = 128;
 const caseCounts = process.platform === 'linux';
 /** Changes that are told at once. */
 const toldAtOnce = 1000;
+/** Paths of many that were found different are looked at so many at a time: what comes meanwhile waits for no more than these. */
+const lookedAtOnce = 1000;
 /** Addresses that are looked up in the store at once. */
 const lookUpAtOnce = 512;
 /** Files that come to rest within this time are looked at together. */
@@ -109,6 +111,13 @@ export interface Packable {
   readonly leftOut: readonly { readonly root: string; readonly path: string; readonly reason: PackOmission; readonly detail?: string }[];
 }
 
+/** What a walk found to be different from what is known. */
+interface Differences {
+  /** Files that are known, and that rules say the same of as before. */
+  readonly written: readonly string[];
+  readonly others: readonly string[];
+}
+
 /** What a look found, in the words of the search. */
 export interface Changes {
   readonly changed: readonly SearchFile[];
@@ -159,6 +168,9 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
   private readonly volatile = new VolatileFiles();
   private restTimer: NodeJS.Timeout | undefined;
   private looking: Promise<unknown> = Promise.resolve();
+  /** Looks at everything, one after the other. */
+  private lookingAtAll: Promise<unknown> = Promise.resolve();
+  private walking: AbortController | undefined;
   private folderStamps = new Map<string, FolderStamp>();
   /** When a look at everything that nobody asked for may come again; whether one is wanted, and under way. */
   private looksAroundAt = 0;
@@ -206,6 +218,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
 
   /** Looks again at paths within the root, '' for all of it, and at what has come to rest. True where something is different now. */
   lookAt(paths: readonly string[]): Promise<boolean> {
+    if (this.scanned && this.unavailable === undefined && paths.includes('')) return this.lookAtAll();
     return this.inTurn(() => this.lookAtSome(paths, this.volatile.rested(performance.now())));
   }
 
@@ -228,15 +241,27 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     return different.length > 0 && this.lookAt(different);
   }
 
-  /** Looks at everything at leisure: other looks go on beside it, and what it finds different is looked at as if it had been told. As `lookAt`. */
+  /**
+   * Looks at everything. Other looks go on beside it, since a file that was saved just now is not to wait for all the others: what it finds
+   * different is looked at as if it had been told, some of it at a time.
+   */
+  private lookAtAll(): Promise<boolean> {
+    const done = this.lookingAtAll.then(async () => {
+      const { signal } = (this.walking = new AbortController());
+      return this.lookAtDifferent(await this.differences(signal), signal);
+    });
+    this.lookingAtAll = done.catch(() => {});
+    return done;
+  }
+
+  /** The same at leisure. As `lookAt`. */
   async lookAround(): Promise<boolean> {
     if (this.lookingAround) return false;
     const began = performance.now();
     const { signal } = (this.lookingAround = new AbortController());
     this.wantsLookAround = false;
     try {
-      const different = await this.differences(signal);
-      return !signal.aborted && different.length > 0 && (await this.lookAt(different));
+      return await this.lookAtDifferent(await this.differences(signal, rest), signal);
     } finally {
       this.lookingAround = undefined;
       this.lookedAround(began);
@@ -259,15 +284,27 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     this.lookAroundTimer.unref();
   }
 
-  private async differences(signal: AbortSignal): Promise<string[]> {
+  private async lookAtDifferent({ written, others }: Differences, signal: AbortSignal): Promise<boolean> {
+    let isDifferent = false;
+    for (const [paths, byRules] of [[written, false], [others, true]] as const) {
+      for (let i = 0; i < paths.length && !signal.aborted; i += lookedAtOnce) {
+        const some = paths.slice(i, i + lookedAtOnce);
+        isDifferent = (await this.inTurn(() => this.lookAtSome(some, [], byRules))) || isDifferent;
+      }
+    }
+    return isDifferent;
+  }
+
+  private async differences(signal: AbortSignal, rest = 0): Promise<Differences> {
     let found: Walk;
     try {
       found = await walk({ root: this.dir, settings: this.settings, ownPaths: this.parts.ownPaths, rest, signal });
     } catch {
       // A look says what that means.
-      return [''];
+      return { written: [], others: [''] };
     }
     const there = new Set<string>(found.folders);
+    const written: string[] = [];
     const different: string[] = [];
     const see = ({ path: file }: { readonly path: string }, isAsKnown: boolean): void => {
       there.add(file);
@@ -275,7 +312,9 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     };
     await inTurns(found.files, (file) => {
       const record = this.records.get(file.path);
-      see(file, record !== undefined && sameStamp(record.info, file) && !record.young && record.error === undefined);
+      const isAsRuled = record !== undefined && record.info.detail === file.detail;
+      see(file, isAsRuled);
+      if (isAsRuled && (!sameStamp(record.info, file) || record.young || record.error !== undefined)) written.push(file.path);
     });
     await inTurns(found.excluded, (entry) => see(entry, sameExclusion(this.excluded.get(entry.path), entry)));
     await inTurns(found.unreadable, (entry) => see(entry, this.unreadable.has(entry.path)));
@@ -285,7 +324,10 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
         if (!there.has(file)) different.push(file);
       });
     }
-    return different;
+    const all = await setInTurns(different, (file) => file);
+    const others: string[] = [];
+    await inTurns(all, (file) => void (isBelowOne(all, file) || others.push(file)));
+    return { written, others };
   }
 
   /** Paths in folders that have other stamps than when they were listed. */
@@ -377,14 +419,14 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     this.emit('scanned');
   }
 
-  /** `calm`: volatile so far, and no longer. */
-  private async lookAtSome(paths: readonly string[], calm: readonly string[]): Promise<boolean> {
+  /** `calm`: volatile so far, and no longer. `byRules`: rules may say something else of these paths than before. */
+  private async lookAtSome(paths: readonly string[], calm: readonly string[], byRules = false): Promise<boolean> {
     const now = performance.now();
     const wanted = [...paths.filter((file) => !this.isBarred(file)), ...calm];
     if (wanted.length === 0) return false;
     let found: Look;
     try {
-      found = await this.found(wanted);
+      found = await this.found(wanted, byRules);
     } catch (thrown) {
       const error = toEngineError(thrown);
       if (error.code !== 'not_a_workspace') throw error;
@@ -445,11 +487,11 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
    * way, changes another path, which is looked at for all that it holds for. Not where a file may answer to another case of its name:
    * there only its folder tells what it is called now.
    */
-  private async found(wanted: readonly string[]): Promise<Look> {
+  private async found(wanted: readonly string[], byRules: boolean): Promise<Look> {
     const again: WalkedFile[] = [];
     const others: string[] = [];
     await someAtOnce(outermost(wanted.map(reachOf)), async (file) => {
-      const known = caseCounts ? this.records.get(file)?.info : undefined;
+      const known = caseCounts && !byRules ? this.records.get(file)?.info : undefined;
       const now = known && (await lookAgain(this.dir, known));
       if (now) again.push(now);
       else others.push(file);
@@ -1215,6 +1257,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     clearTimeout(this.lookAroundTimer);
     this.wantsLookAround = false;
     this.lookingAround?.abort();
+    this.walking?.abort();
     this.restTimer = undefined;
     this.lookAroundTimer = undefined;
     this.volatile.clear();
@@ -1231,6 +1274,11 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
 }
 
 const nothingFound: Look = { root: '', files: [], excluded: [], unreadable: [], folders: [], folderStamps: new Map(), looked: [], gone: [] };
+
+function isBelowOne(paths: ReadonlySet<string>, file: string): boolean {
+  for (let at = path.posix.dirname(file); at !== '.'; at = path.posix.dirname(at)) if (paths.has(at)) return true;
+  return false;
+}
 
 /** Each starts some calls of the system: thousands at once would keep others from their turn. */
 async function someAtOnce<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {

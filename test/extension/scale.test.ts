@@ -10,7 +10,7 @@ import test from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Core } from '../../extension/engine/core';
 import type { CoverageChange, OpenParams } from '../../extension/engine/messages';
-import type { FileRecord } from '../../extension/engine/root-index';
+import type { FileRecord, RootIndex } from '../../extension/engine/root-index';
 import type { ClientSession } from '../../extension/engine/session';
 import { eventually } from './fake-dist';
 import { countCuts, loadTinyCore, never, numbersAreTrue, replaceEncode, rootOf } from '../reliability/tiny-core';
@@ -313,6 +313,81 @@ check('what nobody told of is found by the stamps of folders, the rest by a look
   numbersAreTrue(session);
 });
 
+for (const watch of ['client', 'engine'] as const) {
+  check(`while all is looked at anew, a file that is saved is read, and one that came (watched by the ${watch})`, async (bench) => {
+    const files = bench.writeMany(60, 'first');
+    const core = await bench.core();
+    const session = await bench.open(core, { watch, ingest: true });
+    await session.ingest(never);
+    const root = rootOf(session);
+    // The one that closes the gap while watches were set up.
+    await sleep(500);
+    await session.coverage({});
+    const held = holdDifferences(root);
+    if (watch === 'client') session.filesChanged({ paths: [] });
+    else (session as unknown as { watches: { report(path: string): void }[] }).watches[0]!.report('');
+    await eventually('it is under way', () => held.looks() === 1);
+    const isIn = (file: string): boolean => {
+      const record = root.records.get(file);
+      return record?.current !== undefined && !record.changed && record.info.bytes === statSync(bench.at(file)).size;
+    };
+    const changed = (file: string, text: string): void => {
+      const written = bench.write(file, text);
+      if (watch === 'client') session.filesChanged({ paths: [written] });
+    };
+    changed('src/d3/f3.ts', 'export const edited = 1;\n');
+    await eventually('what was saved is read', () => isIn('src/d3/f3.ts'));
+    changed('src/d3/fresh.ts', 'export const fresh = 1;\n');
+    await eventually('what came is read', () => isIn('src/d3/fresh.ts'));
+    session.document({ path: files[4]!, text: 'export const unsaved = 1;\n' });
+    await eventually('unsaved text is read', () => root.records.get('src/d4/f4.ts')?.current?.segments.at(-1)?.endByte === 26);
+    bench.write('src/d4/f4.ts', 'export const saved = 12345;\n');
+    session.document({ path: files[4]!, text: null });
+    await eventually('and its saved text', () => isIn('src/d4/f4.ts'));
+    // Told by nobody: what all is looked at for.
+    bench.write('src/d5/f5.ts', 'export const untold = 1;\n');
+    assert.equal(held.looks(), 1);
+    held.letGo();
+    await session.ingest(never);
+    assert.ok(isIn('src/d5/f5.ts'));
+    numbersAreTrue(session);
+  });
+}
+
+check('a look at everything finds thousands of changes, and what rules outside of the root say now', async (bench) => {
+  bench.write('.gitignore', '/ignored/\n');
+  execFileSync('git', ['init', '-q', bench.dir]);
+  const files = bench.writeMany(1500, 'first', 'root/src');
+  bench.write('root/odd.ts', 'export const odd = 1;\n');
+  bench.write('root/log/a.ts', 'export const a = 1;\n');
+  bench.write('root/log/b.ts', 'export const b = 1;\n');
+  const session = await bench.open(await bench.core(), { roots: [{ path: bench.at('root'), name: 'root' }], settings: { tokenBudget: 1000 } });
+  await session.ingest(never);
+  const root = rootOf(session);
+  const states = (): Record<string, string> => Object.fromEntries(root.files().map(({ path: file, state }) => [file, state]));
+  const look = async (): Promise<Record<string, string>> => {
+    session.filesChanged({ paths: [] });
+    await session.ingest(never);
+    numbersAreTrue(session);
+    return states();
+  };
+  assert.equal(root.records.size, 1503);
+  bench.write('.gitignore', 'odd.ts\nlog/\n');
+  for (const file of files.slice(0, 1200)) writeFileSync(file, 'export const changed = 1;\n');
+  for (const file of files.slice(1200, 1300)) rmSync(file);
+  bench.writeMany(40, 'new', 'root/new');
+  const after = await look();
+  assert.deepEqual([after['odd.ts'], after['log'], after['log/a.ts']], ['excluded', 'excluded', undefined]);
+  assert.equal(root.records.size, 1500 - 100 + 40);
+  for (const record of root.records.values()) assert.equal(record.info.bytes, statSync(path.join(root.dir, record.path)).size, record.path);
+  bench.write('.gitignore', '');
+  const again = await look();
+  assert.ok(again['odd.ts'] !== 'excluded' && again['log/a.ts'] !== undefined && again['log'] === undefined);
+  bench.write('.gitignore', 'odd.ts\n');
+  await root.lookAround();
+  assert.equal(states()['odd.ts'], 'excluded');
+});
+
 check('a look at everything that nobody asked for holds up no other, and comes seldom', async (bench) => {
   const files = bench.writeMany(60, 'first');
   const core = await bench.core();
@@ -320,20 +395,16 @@ check('a look at everything that nobody asked for holds up no other, and comes s
   await session.ingest(never);
   const root = rootOf(session);
   Object.assign(root, { looksAroundAt: 0 });
-  let walks = 0;
-  let letGo = (): void => {};
-  const walked = new Promise<void>((resolve) => (letGo = resolve));
-  const differences = (root as unknown as { differences(signal: AbortSignal): Promise<string[]> }).differences.bind(root);
-  Object.assign(root, { differences: async (signal: AbortSignal) => (walks++, await walked, differences(signal)) });
+  const held = holdDifferences(root);
   for (let i = 0; i < 5; i++) session.filesChanged({ paths: [], missed: true });
-  await eventually('it is under way', () => walks === 1);
+  await eventually('it is under way', () => held.looks() === 1);
   writeFileSync(files[3]!, 'export const edited = 1;\n');
   await follow(session, [files[3]!]);
   assert.equal(root.records.get('src/d3/f3.ts')?.info.bytes, statSync(files[3]!).size);
   session.filesChanged({ paths: [], missed: true });
-  letGo();
+  held.letGo();
   await eventually('another one waits until it may be', () => (root as unknown as { lookAroundTimer?: unknown }).lookAroundTimer !== undefined);
-  assert.equal(walks, 1);
+  assert.equal(held.looks(), 1);
 });
 
 check('below an excluded folder only what makes it excluded counts', async (bench) => {
@@ -386,6 +457,18 @@ check('changes that come while one is looked at are one look more', async (bench
   await session.ingest(never);
   numbersAreTrue(session);
 });
+
+/** Holds looks at everything before they look, until they are let go. */
+function holdDifferences(root: RootIndex): { readonly looks: () => number; letGo(): void } {
+  let looks = 0;
+  let letGo = (): void => {};
+  const isLetGo = new Promise<void>((resolve) => (letGo = resolve));
+  type Differences = { differences(signal: AbortSignal, rest?: number): Promise<unknown> };
+  const differences = (root as unknown as Differences).differences.bind(root);
+  const held: Differences = { differences: async (signal, rest) => (looks++, await isLetGo, differences(signal, rest)) };
+  Object.assign(root, held);
+  return { looks: () => looks, letGo: () => letGo() };
+}
 
 /** Holds what is encoded until it is let go, or cancelled. */
 function held(core: Core): { readonly began: () => number; readonly cancelled: () => number; letGo(): void } {

@@ -116,9 +116,13 @@ function firstFrom<T>(files: readonly T[], start: number, isBehind: (file: T) =>
   return low;
 }
 
-/** What is read when: changed files, then open and recent ones as given (newest first), then the rest as admitted. Others are passed over. */
+/**
+ * What is read when: changed files, those first that are open or recent, then these as given (newest first), then the rest as admitted.
+ * Others are passed over.
+ */
 export function readingOrder<T>(admitted: readonly T[], changed: readonly T[], recent: readonly T[]): T[] {
-  const early = new Set([...changed, ...recent]);
+  const isChanged = new Set(changed);
+  const early = new Set([...recent.filter((file) => isChanged.has(file)), ...changed, ...recent]);
   if (early.size === 0) return [...admitted];
   const known = new Set(admitted.filter((file) => early.has(file)));
   return [...[...early].filter((file) => known.has(file)), ...admitted.filter((file) => !known.has(file))];

@@ -43,6 +43,8 @@ export interface RootWatch {
   readonly polling: string | undefined;
   /** Watches of the operating system in use. */
   readonly watchCount: number;
+  /** `folders` may give others now: for whoever looks at changes beyond `onChange`. */
+  foldersChanged(): Promise<void>;
   close(): void;
 }
 
@@ -136,6 +138,10 @@ class RootWatcher implements RootWatch {
     await this.applyFolders(this.options.folders());
     this.report('');
     this.beat();
+  }
+
+  foldersChanged(): Promise<void> {
+    return this.inTurn(() => this.applyFolders(this.options.folders()));
   }
 
   close(): void {
