@@ -8,7 +8,12 @@ import { exclusionRules, type ExclusionRule } from './messages';
 import { inTurns } from './turns';
 import { version } from '../../package.json';
 
-/** Versions of files that nothing has at the moment (a branch switched away from, an undone edit): so many, or as many as there are files. */
+/**
+ * Versions of files that nothing has at the moment (a branch switched away from, an undone edit): so many for each file that there was
+ * at once, but in all no more than `retiredVersions`, or one for each. What is no longer known is cut again, which a small workspace
+ * does not notice; thousands of versions of some files it would.
+ */
+const retiredPerFile = 8;
 const retiredVersions = 4000;
 /** Records that are given to the store at once, on this thread. */
 const savedAtOnce = 2000;
@@ -74,6 +79,8 @@ export class Manifest {
   /** Paths and file keys whose records are different from what the store has. */
   private readonly changedFiles = new Set<string>();
   private readonly changedVersions = new Set<string>();
+  /** The most files that there ever were at once: a branch of few files is switched away from again. */
+  private mostFiles = 0;
   /** With fewer versions there is nothing to retire: finding out which have no file is a look at all of them. */
   private retireFrom = 0;
   private saving: Promise<void> = Promise.resolve();
@@ -145,6 +152,7 @@ export class Manifest {
     if (isNew || !sameStamp(known, file)) this.changedFiles.add(file.path);
     this.verdicts.delete(file.path);
     this.files.set(file.path, file);
+    this.mostFiles = Math.max(this.mostFiles, this.files.size);
     const sinceMs = isNew ? Date.now() : before.sinceMs;
     this.versions.delete(file.fileKey);
     this.versions.set(file.fileKey, { segments, sinceMs, ...(from !== undefined && { from }) });
@@ -186,7 +194,7 @@ export class Manifest {
     this.changedFiles.clear();
     const { forgotten } = this;
     for (let i = 0; i < changed.length; i += savedAtOnce) {
-      const changes: StoreChange[] = [{ table: 'roots', key: this.root, value: JSON.stringify({ recipe: this.recipe, version, savedMs: Date.now() }) }];
+      const changes: StoreChange[] = [{ table: 'roots', key: this.root, value: this.aboutText() }];
       await inTurns(changed.slice(i, i + savedAtOnce), ([table, key]) => {
         changes.push(this.change(table, key, table === 'versions' ? versionText(this.versions.get(key)) : this.fileText(key)));
       });
@@ -207,6 +215,7 @@ export class Manifest {
     this.verdicts.clear();
     this.changedFiles.clear();
     this.changedVersions.clear();
+    this.mostFiles = 0;
     this.forgotten++;
     // What is being written of it is to be erased too.
     await this.saving;
@@ -216,7 +225,7 @@ export class Manifest {
   private retire(): void {
     if (this.versions.size < this.retireFrom) return;
     const used = new Set([...this.files.values()].map(({ fileKey }) => fileKey));
-    const most = Math.max(retiredVersions, this.files.size);
+    const most = Math.max(Math.min(retiredVersions, retiredPerFile * this.mostFiles), this.mostFiles);
     let retired = this.versions.size - used.size;
     for (const key of [...this.versions.keys()]) {
       if (retired <= most) break;
@@ -225,7 +234,12 @@ export class Manifest {
       this.changedVersions.add(key);
       retired--;
     }
-    this.retireFrom = this.versions.size + retiredVersions / 8;
+    this.retireFrom = this.versions.size + most / 8;
+  }
+
+  private aboutText(): string {
+    const { recipe, mostFiles } = this;
+    return JSON.stringify({ recipe, version, savedMs: Date.now(), mostFiles });
   }
 
   private change(table: StoreTable, key: string, value: string | undefined): StoreChange {
@@ -241,7 +255,7 @@ export class Manifest {
 
   private async load(store: NativeStore): Promise<void> {
     const [about] = (await store.records('roots', this.root)).filter(([key]) => key === this.root);
-    const { recipe, version: writtenBy } = parseAbout(about?.[1]);
+    const { recipe, version: writtenBy, mostFiles } = parseAbout(about?.[1]);
     if (recipe !== this.recipe) {
       if (store.readOnly === undefined) await eraseRoot(store, this.root);
       return;
@@ -263,6 +277,7 @@ export class Manifest {
       else if (known && writtenBy === version) this.verdicts.set(file, known);
       else this.changedFiles.add(file);
     });
+    this.mostFiles = Math.max(mostFiles, this.files.size);
   }
 }
 
@@ -289,9 +304,10 @@ function rootPrefix(root: string): string {
   return `${createHash('sha256').update(root).digest('hex').slice(0, 32)}/`;
 }
 
-function parseAbout(value: string | undefined): { recipe?: unknown; version?: unknown; savedMs: number } {
-  const about = value === undefined ? undefined : tryParse(value, (json) => json as { recipe?: unknown; version?: unknown; savedMs?: unknown });
-  return { recipe: about?.recipe, version: about?.version, savedMs: typeof about?.savedMs === 'number' ? about.savedMs : 0 };
+function parseAbout(value: string | undefined): { recipe?: unknown; version?: unknown; savedMs: number; mostFiles: number } {
+  const about = value === undefined ? undefined : tryParse(value, (json) => json as { readonly [name: string]: unknown } | null);
+  const count = (what: unknown): number => (typeof what === 'number' ? what : 0);
+  return { recipe: about?.['recipe'], version: about?.['version'], savedMs: count(about?.['savedMs']), mostFiles: count(about?.['mostFiles']) };
 }
 
 /** Undefined: whoever wrote it, it is none of ours. */
