@@ -62,10 +62,12 @@ async function cycle(session: ClientSession, workspace: EditedWorkspace, random:
   for (let i = random.below(6); i >= 0; i--) workspace.edit();
   const root = rootOf(session);
   const [file] = [...root.records.values()].filter(({ current }) => current).map((record) => record.path).sort();
-  const work: Promise<unknown>[] = [session.ask({ id, question: 'what do the functions here return?', maxTokens: 8 }, random.once(4) ? AbortSignal.timeout(random.below(200)) : never)];
+  // A signal for each request, as clients have: one that is never raised would hold on to something of all of them.
+  const own = (): AbortSignal => new AbortController().signal;
+  const work: Promise<unknown>[] = [session.ask({ id, question: 'what do the functions here return?', maxTokens: 8 }, random.once(4) ? AbortSignal.timeout(random.below(200)) : own())];
   if (file !== undefined) {
     const text = 'export function f(a) {\n  return \n}\n';
-    work.push(session.complete({ root: root.dir, path: file, text, offset: text.indexOf('return ') + 7, trigger: 'automatic' }, never));
+    work.push(session.complete({ root: root.dir, path: file, text, offset: text.indexOf('return ') + 7, trigger: 'automatic' }, own()));
     if (random.once(3)) session.document({ path: path.join(root.dir, file), text: random.once(2) ? text : null });
   }
   if (random.once(5)) workspace.edit();
