@@ -93,10 +93,8 @@ export function sourceLines(source: Source): string {
 const pauseReasons: Record<PauseReason, string> = {
   user: 'paused',
   battery: 'paused on battery',
-  untrusted: 'paused: the workspace is not trusted',
   disk_full: 'paused: the disk is full',
   memory_full: 'paused: the memory limit is reached',
-  consent: 'waiting for your consent',
 };
 
 /** One line under the composer: how far the reading is. `slowly`: it keeps to one core, to save the battery. */

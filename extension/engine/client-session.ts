@@ -333,6 +333,10 @@ export class ClientSessionOver implements ClientSession {
     this.core.indexer.setPausing(this, paused, everyone);
   }
 
+  pauseEnded(): void {
+    this.notify(messages.pauseEnded, {});
+  }
+
   settings(params: Partial<messages.EngineSettings>): void {
     const before = this.current;
     this.current = { ...before, ...params };

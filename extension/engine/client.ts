@@ -312,6 +312,7 @@ export class EngineClient {
     if (method === messages.startProgress.method && this.current.state === 'starting') {
       this.setState({ state: 'starting', ...(params as { message: string; fraction?: number }) });
     }
+    this.told.heard(method);
     for (const listener of this.listeners.get(method) ?? []) listener(params as never);
   }
 
@@ -341,6 +342,10 @@ class Told {
   after(method: string, params: unknown): void {
     if (method === messages.open.method) this.opened = params as messages.OpenParams;
     if (method === messages.pause.method) this.paused = (params as { paused: boolean }).paused;
+  }
+
+  heard(method: string): void {
+    if (method === messages.pauseEnded.method) this.paused = false;
   }
 
   /** True for what is remembered. */

@@ -28,6 +28,12 @@ const rateWindowMs = 5000;
 /** Background reading keeps to one core for so long after the last key. */
 const typingMs = 3000;
 
+/** Who may want reading to pause. */
+export interface Pauser {
+  /** Somebody else has asked for it to go on for everyone. */
+  pauseEnded(): void;
+}
+
 interface Wanted {
   readonly record: FileRecord;
   readonly segment: Segment;
@@ -42,7 +48,7 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
   private readonly pauses = new Set<PauseReason>();
   /** Who wants everything to be read in the background, and who wants nothing to be. */
   private readonly readers = new Set<object>();
-  private readonly pausing = new Set<object>();
+  private readonly pausing = new Set<Pauser>();
   /** Raised to break off what is encoded in the background. */
   private background = new AbortController();
   /** What is encoded in the background now. */
@@ -138,11 +144,14 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
     this.changed();
   }
 
-  /** A user's pause, for all of the engine; it ends with whoever wanted it. `everyone`: where it ends, it does so for all of them. */
-  setPausing(client: object, on: boolean, everyone = false): void {
+  /** A user's pause, for all of the engine; it ends with whoever wanted it. `everyone`: where it ends, it does so for all of them, who are told. */
+  setPausing(client: Pauser, on: boolean, everyone = false): void {
     if (on) this.pausing.add(client);
-    else if (everyone) this.pausing.clear();
     else this.pausing.delete(client);
+    if (!on && everyone) {
+      for (const other of this.pausing) other.pauseEnded();
+      this.pausing.clear();
+    }
     if (this.pauses.has('user') !== this.pausing.size > 0) this.pause('user', this.pausing.size > 0);
   }
 

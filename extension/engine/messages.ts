@@ -8,7 +8,7 @@ import type { EngineErrorCode } from './errors';
 import type { Activations } from './addon';
 
 /** Raised when a message changes; the socket's name carries it, so a client never meets an engine of another protocol. */
-export const protocolVersion = 5;
+export const protocolVersion = 6;
 
 // ---- data -----------------------------------------------------------------------------------------------------------
 
@@ -217,7 +217,8 @@ export interface IngestResult {
   readonly tokens_per_s: number;
 }
 
-export type PauseReason = 'user' | 'battery' | 'untrusted' | 'disk_full' | 'memory_full' | 'consent';
+/** `battery`: a user's, as the window that wants it shows it. */
+export type PauseReason = 'user' | 'battery' | 'disk_full' | 'memory_full';
 
 export interface IngestStatus {
   readonly state: 'scanning' | 'reading' | 'idle' | 'paused';
@@ -377,6 +378,8 @@ export const askSources = new NotificationType<{ id: number; sources: readonly S
 /** Text to append to the answer, whole characters only. */
 export const askText = new NotificationType<{ id: number; text: string }>('askText');
 export const ingestStatus = new NotificationType<IngestStatus>('ingestStatus');
+/** This client wanted reading to pause, and another one asked for it to go on for everyone: its pause holds no more, wherever it is kept. */
+export const pauseEnded = new NotificationType<object>('pauseEnded');
 /** While a pack is written or taken in. */
 export const packProgress = new NotificationType<PackProgress>('packProgress');
 /** What is different by now; `everything`: the folders were looked through, ask again for whatever is shown. */

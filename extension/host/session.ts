@@ -56,6 +56,8 @@ export class Session implements vscode.Disposable {
       if (status.state === 'reading' && status.tokens_per_s > 0) void this.context.globalState.update(speedKey, status.tokens_per_s);
       this.#changed.fire();
     });
+    // Else a pause that this window keeps would come back with its next reload.
+    this.on(messages.pauseEnded, () => void this.#keepPaused(false));
     this.#subscriptions.push(
       vscode.workspace.onDidChangeWorkspaceFolders(() => {
         this.#config = readConfig();
@@ -183,13 +185,17 @@ export class Session implements vscode.Disposable {
   }
 
   async setPaused(paused: boolean): Promise<void> {
+    await this.#keepPaused(paused);
+    if (this.#opened !== undefined) await this.#pause(true);
+    // Reading that was never agreed to is not resumed behind the user's back.
+    else if (!paused) this.startIfWanted();
+  }
+
+  async #keepPaused(paused: boolean): Promise<void> {
     if (paused) this.#readsOnBattery = false;
     else if (this.#waitsForMains) this.#readsOnBattery = true;
     await this.context.workspaceState.update(pausedKey, paused);
     this.#changed.fire();
-    if (this.#opened !== undefined) await this.#pause(true);
-    // Reading that was never agreed to is not resumed behind the user's back.
-    else if (!paused) this.startIfWanted();
   }
 
   async restart(): Promise<void> {

@@ -69,16 +69,16 @@ export class Status implements vscode.Disposable {
   }
 
   #short(): string {
-    const { place, engine, ingest, canResume } = this.session;
+    const { place, engine, ingest } = this.session;
     if (place === 'unsupported' || (place === 'workspace' && engine.state === 'failed')) return '$(error) SALA';
     if (place !== 'workspace') return '$(circle-slash) SALA';
     if (engine.state === 'starting') return '$(loading~spin) SALA';
     if (engine.state !== 'ready' || ingest === null) return '$(book) SALA';
     const { coverage } = ingest;
     const share = coverage.total_tokens === 0 ? 100 : Math.floor((100 * coverage.tokens) / Math.max(coverage.total_tokens, coverage.tokens));
-    if (ingest.state === 'paused' && (canResume || ingest.reason !== 'consent')) return `$(debug-pause) SALA ${share} %`;
+    if (ingest.state === 'paused') return `$(debug-pause) SALA ${share} %`;
     if (isComplete(coverage)) return '$(book) SALA';
-    return `${ingest.state === 'idle' || ingest.reason === 'consent' ? '$(book)' : '$(sync~spin)'} SALA ${share} %`;
+    return `${ingest.state === 'idle' ? '$(book)' : '$(sync~spin)'} SALA ${share} %`;
   }
 
   #sentence(): string {

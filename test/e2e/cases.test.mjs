@@ -670,6 +670,21 @@ try {
       await control({});
     });
 
+    await checks.check('a pause that another window has ended does not come back with a reload', async () => {
+      await control({ filesPerSecond: 0 });
+      await window.command('SALA: Pause Reading');
+      await window.chat().getByText(/reading is paused/).waitFor();
+      await control({ filesPerSecond: 0, endPauses: true });
+      await window.chat().getByText(/reading is paused/).waitFor({ state: 'detached' });
+      await delay(2000);
+      await control({ filesPerSecond: 0 });
+      const n = (await requests('pause')).length;
+      await window.reload();
+      await poll('opened again', async () => (await requests('pause')).length > n);
+      assert.equal((await requests('pause')).at(-1).params.paused, false);
+      await control({});
+    });
+
     await checks.check('a workspace is forgotten after a question, and not read again by itself', async () => {
       await window.command('SALA: Forget This Workspace');
       const dialog = window.page.locator('.monaco-dialog-box');

@@ -25,6 +25,8 @@ interface Control {
   readonly fail: null | 'load';
   /** The model is not loaded before this is taken back. */
   readonly hold: boolean;
+  /** A pause ends as if another window had asked for it. */
+  readonly endPauses: boolean;
 }
 
 /** So much of a document around the cursor is written down. */
@@ -33,7 +35,7 @@ const shownText = 400;
 const packText = 'a pack of the scripted engine\n';
 
 const dir = process.env['SALA_FAKE_DIR'] ?? '';
-const defaults: Control = { completeDelay_ms: 20, tokenDelay_ms: 15, filesPerSecond: 1000, packDelay_ms: 5, fail: null, hold: false };
+const defaults: Control = { completeDelay_ms: 20, tokenDelay_ms: 15, filesPerSecond: 1000, packDelay_ms: 5, fail: null, hold: false, endPauses: false };
 
 function control(): Control {
   try {
@@ -246,6 +248,11 @@ class FakeSession implements ClientSession {
   }
 
   private readSome(): void {
+    if (this.paused && control().endPauses) {
+      this.paused = false;
+      this.client.notify(messages.pauseEnded, {});
+      this.tell();
+    }
     if (!this.reading || this.paused) return;
     this.due = Math.min(this.due + control().filesPerSecond / 10, control().filesPerSecond);
     let n = Math.floor(this.due);
@@ -267,10 +274,9 @@ class FakeSession implements ClientSession {
   private tell(): void {
     const coverage = this.total();
     const done = coverage.files === coverage.total_files;
-    const waiting = this.paused ? { reason: 'user' as const } : this.reading ? {} : { reason: 'consent' as const };
     this.client.notify(messages.ingestStatus, {
-      state: done ? 'idle' : this.paused || !this.reading ? 'paused' : 'reading',
-      ...waiting,
+      state: this.paused ? 'paused' : done || !this.reading ? 'idle' : 'reading',
+      ...(this.paused && { reason: 'user' }),
       coverage,
       encoded_tokens: coverage.tokens,
       reused_tokens: 0,

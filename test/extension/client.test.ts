@@ -138,6 +138,28 @@ test('an engine killed with a question in flight: it fails, the next is answered
   assert.deepEqual(await told(client), ['settings {"threads":1}', 'open w {"threads":2}', 'document /w/a.ts x']);
 });
 
+test('a pause is told to the next engine, unless somebody else ended it', async () => {
+  const states: EngineState[] = [];
+  const client = connect({ states });
+  let ended = 0;
+  client.on(messages.pauseEnded, () => ended++);
+  let { pid } = await client.start();
+  await client.request(messages.open, openParams);
+  const isAnother = (state: EngineState | undefined): boolean => state?.state === 'ready' && state.hello.pid !== pid;
+  const afterKill = async (): Promise<string[]> => {
+    process.kill(pid, 'SIGKILL');
+    await eventually('it reconnects', () => isAnother(states.at(-1)));
+    ({ pid } = await client.start());
+    return told(client);
+  };
+  await client.request(messages.pause, { paused: true });
+  assert.deepEqual(await afterKill(), ['pause true', 'open w {"threads":2}']);
+  // As if another window had asked for it.
+  await client.request(messages.pause, { paused: true, everyone: true });
+  await eventually('it is told', () => ended === 1);
+  assert.deepEqual(await afterKill(), ['open w {"threads":2}']);
+});
+
 test('a client that has opened reconnects by itself; another client finds the same engine', async () => {
   const [first, second] = [connect(), connect()];
   const { pid } = await first.start();

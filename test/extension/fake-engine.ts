@@ -116,7 +116,11 @@ class FakeSession implements ClientSession {
     return { segments: 0, bytes: 0 };
   }
 
-  pause = ({ paused }: { paused: boolean }): void => void this.told.push(`pause ${paused}`);
+  pause = ({ paused, everyone }: messages.PauseParams): void => {
+    this.told.push(`pause ${paused}`);
+    // Once it is answered, as where another client asks for it.
+    if (everyone) setImmediate(() => this.client.notify(messages.pauseEnded, {}));
+  };
   settings = (params: Partial<messages.EngineSettings>): void => void this.told.push(`settings ${JSON.stringify(params)}`);
   document = ({ path, text }: { path: string; text: string | null }): void => void this.told.push(`document ${path} ${text}`);
   recentFiles = ({ paths }: { paths: readonly string[] }): void => void this.told.push(`recent ${paths.join()}`);

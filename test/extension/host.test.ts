@@ -134,7 +134,7 @@ checkOff('a huge file', { length: 3_000_000 }, true);
 // ---- what the window says ---------------------------------------------------------------------------------------------
 
 const coverage = { files: 0, tokens: 0, total_files: 900, total_tokens: 1_200_000, estimated: true };
-const ingest = { state: 'paused', reason: 'consent', coverage, encoded_tokens: 0, reused_tokens: 0, tokens_per_s: 0 } as const;
+const ingest = { state: 'idle', coverage, encoded_tokens: 0, reused_tokens: 0, tokens_per_s: 0 } as const;
 const hello = { threads: 2 } as never;
 const base: SurfaceState = {
   place: 'workspace', engine: { state: 'ready', hello }, ingest, consent: 'granted', readsSlowly: false, expectedSpeed: 200, roots: [{ path: '/w', name: 'w' }],
@@ -166,10 +166,10 @@ test('a failed engine: sentence, the program\'s own words, log and diagnostics',
   assert.deepEqual(notice?.actions.map((a) => a.id), ['choose_model', 'show_log', 'diagnostics']);
 });
 test('on battery it says that it reads slowly, or why it waits', () => {
-  const { reason: _, ...status } = { ...ingest, state: 'reading' as const, coverage: { ...coverage, files: 9 }, seconds_left: 90 };
+  const status = { ...ingest, state: 'reading' as const, coverage: { ...coverage, files: 9 }, seconds_left: 90 };
   assert.equal(ingestSentence(status, false), 'Reading: 9 of about 900 files, about 2 minutes left');
   assert.equal(ingestSentence(status, true), 'Reading slowly, on battery: 9 of about 900 files, about 2 minutes left');
-  assert.equal(ingestSentence({ ...ingest, reason: 'battery' }, true), '0 of about 900 files read; reading is paused on battery');
+  assert.equal(ingestSentence({ ...ingest, state: 'paused', reason: 'battery' }, true), '0 of about 900 files read; reading is paused on battery');
   assert.equal(surfaceOf({ ...base, readsSlowly: true }).readsSlowly, true);
 });
 test('every error code has a sentence', () => {
