@@ -59,6 +59,8 @@ export interface TurnRecord {
   readonly marks: readonly AnswerMark[];
   readonly uncertain: boolean;
   readonly missing: readonly string[];
+  /** Files that were not searched for what the question names. */
+  readonly unsearched?: number | undefined;
   readonly stop: StopReason | null;
   readonly coverage: Coverage | null;
   readonly failure: Failure | null;
@@ -95,7 +97,8 @@ export type ToHost =
   | { readonly type: 'ready' }
   | { readonly type: 'ask'; readonly question: string }
   | { readonly type: 'stop'; readonly turn: number }
-  | { readonly type: 'retry'; readonly turn: number }
+  /** `searchAll`: every file is searched for what the question names, however long it takes. */
+  | { readonly type: 'retry'; readonly turn: number; readonly searchAll: boolean }
   /** Opens the place; of several that a link may mean, the user chooses. */
   | { readonly type: 'reveal'; readonly sources: readonly Source[] }
   | { readonly type: 'open_link'; readonly href: string }

@@ -84,6 +84,11 @@ export function missingSentence(missing: readonly string[]): string | null {
   return `${names} ${missing.length === 1 ? 'is' : 'are'} nowhere in this workspace (exact search).`;
 }
 
+/** Of files that a search for the question's names had no time for. */
+export function unsearchedSentence(n: number): string {
+  return `${files(n)} ${n === 1 ? 'was' : 'were'} not searched for what the question names; that goes on in the background.`;
+}
+
 export const uncertainSentence = 'No part of the workspace stands out for this question: the answer is probably not here.';
 
 export function sourceLines(source: Source): string {

@@ -4,7 +4,7 @@
 import type { ActionId, Draft, ToWebview } from '../extension/protocol';
 import { keepDraft, keptDraft, onMessage, post } from './api';
 import { initialState, reduce, runningTurn, type State } from './state';
-import { missingSentence, phaseSentence, uncertainSentence } from '../extension/texts';
+import { missingSentence, phaseSentence, uncertainSentence, unsearchedSentence } from '../extension/texts';
 import { ComposerView } from './view/composer';
 import { h } from './view/dom';
 import { StatusView } from './view/status';
@@ -36,9 +36,9 @@ const turns = new TurnsView(
     act,
     copy: (text) => post({ type: 'copy', text }),
     insert: (text) => post({ type: 'insert', text }),
-    retry: (turn) => {
+    retry: (turn, searchAll = false) => {
       turns.follow();
-      post({ type: 'retry', turn });
+      post({ type: 'retry', turn, searchAll });
     },
     reveal: (sources) => post({ type: 'reveal', sources }),
     openLink: (href) => post({ type: 'open_link', href }),
@@ -130,7 +130,8 @@ function speak(message: ToWebview, before: State): void {
     case 'answered': {
       const { record } = message;
       const notes = missingSentence(record.missing) ?? (record.uncertain && record.attachment === null ? uncertainSentence : '');
-      status.say([record.stop === 'cancelled' ? 'Stopped.' : 'Answer:', notes, record.answer].filter((s) => s !== '').join(' '));
+      const left = record.unsearched === undefined ? '' : unsearchedSentence(record.unsearched);
+      status.say([record.stop === 'cancelled' ? 'Stopped.' : 'Answer:', notes, record.answer, left].filter((s) => s !== '').join(' '));
       break;
     }
     case 'failed':

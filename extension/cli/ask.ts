@@ -88,7 +88,7 @@ function printAbout(output: Output, result: messages.AskResult, streamed: string
   const unknown = result.marks.filter(({ kind }) => kind === 'unknown').map(({ start, end }) => result.answer.slice(start, end));
   if (unknown.length > 0) output.line(`nowhere in the workspace: ${[...new Set(unknown)].join(', ')}`);
   if (result.uncertain) output.line('uncertain: no place in the workspace has much to do with this question');
-  if (result.unsearched !== undefined) output.line(`not searched yet for what the question names: ${count(result.unsearched, 'file')}`);
+  if (result.unsearched !== undefined) output.line(`not searched yet for what the question names: ${count(result.unsearched, 'file')} (--wait full searches all)`);
   if (result.stop !== 'end') output.line(stopTexts[result.stop]);
   if (result.sources.length > 0) output.line('\nSources');
   for (const source of result.sources) {

@@ -137,6 +137,8 @@ export interface AskParams {
   readonly roots?: readonly string[];
   /** Seconds to wait for reading, or 'full': everything is read first. Default 45. */
   readonly wait?: number | 'full';
+  /** Every file is searched for what the question names, however long that takes; absent: what a budget allows. */
+  readonly search?: 'all';
   /** Segments in view, or 'all'. Default: the model's. */
   readonly focus?: number | 'all';
   readonly exact?: boolean;

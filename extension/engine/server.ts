@@ -264,6 +264,7 @@ function checkAsk(p: messages.AskParams): void {
   if (p.scope !== undefined) requireStrings('ask.scope', p.scope);
   if (p.roots !== undefined) requireStrings('ask.roots', p.roots);
   if (p.history !== undefined && !Array.isArray(p.history)) mismatch('ask.history', 'a list', p.history);
+  if (p.search !== undefined && p.search !== 'all') mismatch('ask.search', "'all'", p.search);
 }
 
 function checkComplete(p: messages.CompleteParams): void {

@@ -51,7 +51,7 @@ export class ChatView implements vscode.WebviewViewProvider, vscode.Disposable {
       ready: () => this.#restore(),
       ask: ({ question }) => this.ask(question, this.#attachment),
       stop: ({ turn }) => this.stop(turn),
-      retry: ({ turn }) => this.#retry(turn),
+      retry: ({ turn, searchAll }) => this.#retry(turn, searchAll),
       reveal: ({ sources }) => void reveal(sources),
       open_link: ({ href }) => void vscode.env.openExternal(vscode.Uri.parse(href, true)),
       copy: ({ text }) => void vscode.env.clipboard.writeText(text),
@@ -116,14 +116,14 @@ export class ChatView implements vscode.WebviewViewProvider, vscode.Disposable {
   }
 
   /** Asks, unless an answer is running: there is one at a time. Ends in exactly one `answered` or `failed`. */
-  ask(question: string, attachment: messages.Attachment | null, replaces: number | null = null): void {
+  ask(question: string, attachment: messages.Attachment | null, replaces: number | null = null, searchAll = false): void {
     if (this.#running !== undefined) return;
     const record = this.#conversation.begin(question, attachment, replaces);
     this.#post({ type: 'asked', record, replaces });
     if (attachment !== null && attachment === this.#attachment) this.#attach(null);
     const running = { turn: record.turn, id: this.#nextId++, abort: new AbortController() };
     this.#running = running;
-    void this.#answer(running, question, attachment).finally(() => {
+    void this.#answer(running, question, attachment, searchAll).finally(() => {
       if (this.#running === running) this.#running = undefined;
     });
   }
@@ -156,7 +156,7 @@ export class ChatView implements vscode.WebviewViewProvider, vscode.Disposable {
     for (const subscription of this.#subscriptions) subscription.dispose();
   }
 
-  async #answer({ turn, id, abort }: Running, question: string, attachment: messages.Attachment | null): Promise<void> {
+  async #answer({ turn, id, abort }: Running, question: string, attachment: messages.Attachment | null, searchAll: boolean): Promise<void> {
     try {
       const file = activeFile();
       const result = await this.session.request(
@@ -167,11 +167,12 @@ export class ChatView implements vscode.WebviewViewProvider, vscode.Disposable {
           history: this.#conversation.historyBefore(turn),
           ...(attachment === null ? {} : { attachment }),
           ...(file === null ? {} : { activeFile: file }),
+          ...(searchAll && { search: 'all' }),
         },
         abort.signal,
       );
-      const { answer, sources, marks, uncertain, missing, stop, coverage } = result;
-      this.#end(turn, { answer, sources, marks, uncertain, missing, stop, coverage });
+      const { answer, sources, marks, uncertain, missing, unsearched, stop, coverage } = result;
+      this.#end(turn, { answer, sources, marks, uncertain, missing, unsearched, stop, coverage });
     } catch (thrown) {
       const error = toEngineError(thrown);
       // Stopped before the engine took it up: a result all the same, with what had come.
@@ -192,11 +193,11 @@ export class ChatView implements vscode.WebviewViewProvider, vscode.Disposable {
   }
 
   /** The last turn is asked again in its place; an earlier one, at the end. */
-  #retry(turn: number): void {
+  #retry(turn: number, searchAll: boolean): void {
     const record = this.#conversation.turns.find((t) => t.turn === turn);
     if (record === undefined) return;
     const isLast = record === this.#conversation.turns.at(-1);
-    this.ask(record.question, record.attachment, isLast ? turn : null);
+    this.ask(record.question, record.attachment, isLast ? turn : null, searchAll);
   }
 
   #during(id: number, handle: (turn: number) => void): void {

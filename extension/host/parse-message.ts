@@ -16,8 +16,9 @@ export function parseToHost(value: unknown): ToHost | null {
     case 'ask':
       return isText(value['question']) ? { type: 'ask', question: value['question'] } : null;
     case 'stop':
+      return isCount(value['turn']) ? { type: 'stop', turn: value['turn'] } : null;
     case 'retry':
-      return isCount(value['turn']) ? { type: value['type'], turn: value['turn'] } : null;
+      return isCount(value['turn']) ? { type: 'retry', turn: value['turn'], searchAll: value['searchAll'] === true } : null;
     case 'copy':
     case 'insert':
       return isText(value['text']) ? { type: value['type'], text: value['text'] } : null;

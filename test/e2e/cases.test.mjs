@@ -685,6 +685,21 @@ try {
       await control({});
     });
 
+    await checks.check('files that were not searched stand with the answer, after a reload too, until all are searched', async () => {
+      await ask('vast: where is it?');
+      const note = window.chat().locator('.note', { hasText: '1,234 files were not searched for what the question names' });
+      await note.waitFor();
+      await delay(500);
+      await window.reload();
+      await note.waitFor();
+      await window.screenshot('unsearched');
+      await window.chat().getByRole('button', { name: 'Ask again and search all of them' }).click();
+      await poll('asked again', async () => (await requests('ask')).at(-1).params.search === 'all');
+      await note.waitFor({ state: 'detached' });
+      await window.chat().locator('.turn:not(.running)').waitFor();
+      assert.equal(await note.count(), 0);
+    });
+
     await checks.check('a workspace is forgotten after a question, and not read again by itself', async () => {
       await window.command('SALA: Forget This Workspace');
       const dialog = window.page.locator('.monaco-dialog-box');

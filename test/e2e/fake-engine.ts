@@ -130,6 +130,7 @@ class FakeSession implements ClientSession {
       marks: this.marks(answer, sources),
       uncertain,
       missing,
+      ...(question.startsWith('vast') && params.search !== 'all' && { unsearched: 1234 }),
       stop: signal.aborted ? 'cancelled' : 'end',
       coverage: this.total(),
       timings: { ingest_s: 0, read_s: 0.1, first_token_s: 0.3, tokens_per_s: 60, tokens: 100 },

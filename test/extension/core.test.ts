@@ -10,6 +10,7 @@ import { Core } from '../../extension/engine/core';
 import { EngineError } from '../../extension/engine/errors';
 import type { AskResult, CoverageChange, OpenParams } from '../../extension/engine/messages';
 import type { ClientSession, SessionClient } from '../../extension/engine/session';
+import type { WorkspaceSearch } from '../../extension/engine/workspace/search';
 import { VolatileFiles } from '../../extension/engine/workspace/watch';
 import { rootOf, setVolatile } from '../reliability/tiny-core';
 import { eventually } from './fake-dist';
@@ -345,6 +346,23 @@ check('a look at a file that is being read does not have it read from the beginn
   session.pause({ paused: false });
   await session.ingest(never);
   assert.equal(record.current, next);
+});
+
+check('a search before an answer has a budget, but for whoever waits for all, or wants all searched', async (bench) => {
+  bench.write('a.ts', 'export const known = 1;\n');
+  const session = await bench.session(await bench.core());
+  const search = await (session as unknown as { searching(): Promise<WorkspaceSearch> }).searching();
+  let budgets = new Set<boolean>();
+  const occurring = search.occurring.bind(search);
+  search.occurring = (names, options) => {
+    budgets.add(options?.reading !== undefined);
+    return occurring(names, options);
+  };
+  for (const [more, hasBudget] of [[{}, true], [{ wait: 'full' }, false], [{ search: 'all' }, false]] as const) {
+    budgets = new Set();
+    await session.ask({ id: 1, question: 'where is known_name?', maxTokens: 1, ...more }, never);
+    assert.deepEqual([...budgets], [hasBudget], JSON.stringify(more));
+  }
 });
 
 check('a pause is for all windows, ends with the window that wanted it, and anybody may end it', async (bench) => {

@@ -187,6 +187,8 @@ test('known messages pass, with their known fields only', () => {
   const source = { root: '/w', path: 'a', start_line: 1, end_line: 2, weight: 0.5 };
   assert.deepEqual(parseToHost({ type: 'reveal', sources: [{ ...source, more: 1 }, source], more: 2 }), { type: 'reveal', sources: [source, source] });
   assert.deepEqual(parseToHost({ type: 'ask', question: 'q' }), { type: 'ask', question: 'q' });
+  assert.deepEqual(parseToHost({ type: 'retry', turn: 1 }), { type: 'retry', turn: 1, searchAll: false });
+  assert.deepEqual(parseToHost({ type: 'retry', turn: 1, searchAll: true }), { type: 'retry', turn: 1, searchAll: true });
   assert.deepEqual(parseToHost({ type: 'action', action: 'show_log' }), { type: 'action', action: 'show_log' });
 });
 test('anything else is dropped', () => {

@@ -195,8 +195,19 @@ await checks.check('missing, uncertain, cut off, coverage and "ask again when mo
   const ingest = { state: 'reading', coverage: { ...coverage, files: 300, tokens: 150_000 }, encoded_tokens: 1, reused_tokens: 0, tokens_per_s: 200, seconds_left: 1800 };
   await it.send({ type: 'surface', surface: { ...surface, ingest } });
   await turn.locator('.link-button').click();
-  assert.deepEqual(await it.posted('retry'), [{ type: 'retry', turn: 1 }]);
+  assert.deepEqual(await it.posted('retry'), [{ type: 'retry', turn: 1, searchAll: false }]);
   assert.equal(await it.page.locator('.ingest-line').innerText(), 'Reading: 300 of about 900 files, about 30 minutes left');
+  await it.close();
+});
+
+await checks.check('files that were not searched are said once, with the way to search them', async () => {
+  const it = await openPage({ restore: { turns: [answered(1, 'Perhaps.', { unsearched: 12345 }), answered(2, 'Perhaps.', { unsearched: 1 }), answered(3, 'Surely.')] } });
+  const turn = it.page.locator('.turn').first();
+  await turn.getByText('12,345 files were not searched for what the question names; that goes on in the background.').waitFor();
+  await it.page.locator('.turn').nth(1).getByText('1 file was not searched').waitFor();
+  assert.equal(await it.page.getByText('not searched').count(), 2);
+  await turn.getByRole('button', { name: 'Ask again and search all of them' }).click();
+  assert.deepEqual(await it.posted('retry'), [{ type: 'retry', turn: 1, searchAll: true }]);
   await it.close();
 });
 

@@ -3,7 +3,7 @@
 
 import type { Draft, TurnRecord } from '../../extension/protocol';
 import type { Coverage, Source } from '../../extension/engine/messages';
-import { coverageSentence, missingSentence, moreIsIn, phaseSentence, stopSentence, uncertainSentence } from '../../extension/texts';
+import { coverageSentence, missingSentence, moreIsIn, phaseSentence, stopSentence, uncertainSentence, unsearchedSentence } from '../../extension/texts';
 import { AnswerView } from './answer';
 import { h, icon, iconButton, showDone } from './dom';
 import { noticeView, type NoticeActions } from './status';
@@ -12,7 +12,7 @@ import { sourcesView } from './sources';
 export interface TurnActions extends NoticeActions {
   readonly copy: (text: string) => void;
   readonly insert: (text: string) => void;
-  readonly retry: (turn: number) => void;
+  readonly retry: (turn: number, searchAll?: boolean) => void;
   readonly reveal: (sources: readonly Source[]) => void;
   readonly openLink: (href: string) => void;
   /** What tells a place's root from the others, '' where there is only one. */
@@ -191,13 +191,16 @@ class TurnView {
       this.#actions.copy(record.answer);
       showDone(copy, 'copy', 'Copied');
     });
-    const again = (label: string): HTMLElement =>
-      h('button', { type: 'button', class: 'link-button', onclick: () => this.#actions.retry(record.turn) }, label);
+    const again = (label: string, searchAll = false): HTMLElement =>
+      h('button', { type: 'button', class: 'link-button', onclick: () => this.#actions.retry(record.turn, searchAll) }, label);
 
     this.#foot.replaceChildren(
       ...(record.failure === null ? [] : [noticeView(record.failure, this.#actions)]),
       ...(record.sources.length === 0 ? [] : [sourcesView(record.sources, this.#actions)]),
       ...(stop === null ? [] : [h('p', { class: 'note' }, stop)]),
+      ...(record.unsearched === undefined || !ended
+        ? []
+        : [h('p', { class: 'note' }, unsearchedSentence(record.unsearched), ' ', again('Ask again and search all of them', true))]),
       ...(read === null
         ? []
         : [h('p', { class: 'note coverage' }, read, ' ', ...(this.#offersMore ? ['More is in by now. ', again('Ask again')] : []))]),

@@ -132,7 +132,7 @@ class Answer {
         const word = componentsOf(used).at(-1) ?? used;
         const search = await this.session.searching();
         const { places } = await search.findWord(word, this.options);
-        this.say(usageAnswer(word, places, sources, this.reading?.passedOver));
+        this.say(usageAnswer(word, places, sources, (this.reading?.passedOver ?? 0) === 0));
         return await this.result('end', about);
       }
       if (names.sentence !== '') this.say(`${names.sentence}\n\n`);
@@ -166,9 +166,9 @@ class Answer {
     return { accepts: this.accepts, signal: this.signal, ...(this.reading && { reading: this.reading }) };
   }
 
-  /** Whoever waits for everything has everything searched. */
+  /** None for whoever wants everything to be searched, or waits for everything. */
   private budget({ files, bytes, ms }: typeof searched): ReadingBudget | undefined {
-    if (this.params.wait === 'full') return undefined;
+    if (this.params.wait === 'full' || this.params.search === 'all') return undefined;
     const { activeFile } = this.params;
     const members = (): FileName[] => this.session.roots.flatMap((root) => root.admitted().map(({ path }) => ({ root: root.dir, path })));
     return new ReadingBudget({ files, bytes }, ms, members, activeFile ? [activeFile] : []);
@@ -194,7 +194,7 @@ class Answer {
       present: [...identifiers.filter(isThere), ...paths.filter((path) => !missingPaths.includes(path))],
       notFound: [...namesNotFound, ...missingPaths],
       missing: [...(unsearched > 0 ? [] : namesNotFound), ...missingPaths],
-      sentence: missingSentence(similar, { paths: missingPaths, complete, unsearched }),
+      sentence: missingSentence(similar, { paths: missingPaths, complete, goesOn: unsearched > 0 }),
     };
   }
 

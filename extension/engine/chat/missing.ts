@@ -7,18 +7,18 @@ export interface MissingName {
 }
 
 /**
- * '' where nothing is missing. Names that could not be looked for everywhere are only said not to have been found; `unsearched`: files
- * that there was no time for.
+ * '' where nothing is missing. Names that could not be looked for everywhere are only said not to have been found; `goesOn`: for want of
+ * time, and it is said beside the answer of how many files.
  */
 export function missingSentence(
   names: readonly MissingName[],
-  { paths = [], complete = true, unsearched = 0 }: { readonly paths?: readonly string[]; readonly complete?: boolean; readonly unsearched?: number } = {},
+  { paths = [], complete = true, goesOn = false }: { readonly paths?: readonly string[]; readonly complete?: boolean; readonly goesOn?: boolean } = {},
 ): string {
   const sentences: string[] = [];
   if (names.length > 0) {
     const list = enumerate(names.map(({ name }) => name));
     const verb = names.length === 1 ? ['does not occur', 'was not found'] : ['do not occur', 'were not found'];
-    const where = unsearched > 0 ? `so far: ${unsearchedFiles(unsearched)}` : 'in the files that could be searched';
+    const where = goesOn ? 'so far' : 'in the files that could be searched';
     sentences.push(complete ? `${list} ${verb[0]} in this workspace.` : `${list} ${verb[1]} ${where}.`);
   }
   if (paths.length > 0) sentences.push(`${enumerate(paths)} ${paths.length === 1 ? 'is' : 'are'} not in this workspace.`);
@@ -28,11 +28,6 @@ export function missingSentence(
     sentences.push(names.length === 1 ? `Did you mean ${choices}?` : `For ${quote(name)}, did you mean ${choices}?`);
   }
   return sentences.join(' ');
-}
-
-/** What an exact search leaves for later, as a sentence without its full stop. */
-export function unsearchedFiles(n: number): string {
-  return `${n} ${n === 1 ? 'file has' : 'files have'} not been searched yet, which goes on in the background`;
 }
 
 function enumerate(names: readonly string[], conjunction = 'and'): string {

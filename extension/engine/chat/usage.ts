@@ -3,7 +3,6 @@
 
 import type { Source } from '../messages';
 import type { Place } from '../workspace/search';
-import { unsearchedFiles } from './missing';
 
 const listedPlaces = 60;
 
@@ -18,10 +17,9 @@ export function usageQuestion(question: string, identifiers: readonly string[]):
   return asksUse && !/\bused (for|to)\b|\bhow\b|\bdefined\b/i.test(question) ? identifiers[0] : undefined;
 }
 
-/** `unsearched`: files that there was no time for. */
-export function usageAnswer(word: string, places: readonly Place[], sources: readonly Source[], unsearched = 0): string {
-  if (places.length === 0 && unsearched > 0) return `\`${word}\` was not found so far: ${unsearchedFiles(unsearched)}.`;
-  if (places.length === 0) return `\`${word}\` is used nowhere in this workspace.`;
+/** `complete`: all files were searched; where not, it is said beside the answer of how many. */
+export function usageAnswer(word: string, places: readonly Place[], sources: readonly Source[], complete = true): string {
+  if (places.length === 0) return complete ? `\`${word}\` is used nowhere in this workspace.` : `\`${word}\` was not found so far.`;
   const order = new Map(sources.map(({ root, path }, i) => [`${root}\0${path}`, i]));
   const byFile = new Map<string, Place[]>();
   for (const place of places) {
@@ -40,6 +38,5 @@ export function usageAnswer(word: string, places: readonly Place[], sources: rea
   }
   const rest = places.length > listed ? `\n- and ${places.length - listed} more places` : '';
   const n = (count: number, one: string): string => `${count} ${one}${count === 1 ? '' : 's'}`;
-  const left = unsearched > 0 ? `\n\n${unsearchedFiles(unsearched)}.` : '';
-  return `\`${word}\` occurs in ${n(places.length, 'place')} in ${n(byFile.size, 'file')}:\n\n${lines.join('\n')}${rest}${left}`;
+  return `\`${word}\` occurs in ${n(places.length, 'place')} in ${n(byFile.size, 'file')}${complete ? '' : ' so far'}:\n\n${lines.join('\n')}${rest}`;
 }
