@@ -2,11 +2,13 @@
 // in memory until it is written. Bytes of a pack: native/store/pack_format.h.
 
 import { constants } from 'node:fs';
+import { readlinkSync } from 'node:fs';
 import { access, readdir, realpath, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { PackInput } from './addon';
 import type { ClientSessionOver } from './client-session';
 import type { Core } from './core';
+import { processStart } from './election';
 import { EngineError, toEngineError } from './errors';
 import * as messages from './messages';
 import type { RootIndex } from './root-index';
@@ -16,7 +18,7 @@ import { cutterVersion } from './workspace/segmenter';
 const mostTries = 3;
 
 const temporaryPrefix = '.sala-export-';
-/** A pack that nobody has added to for so long is of an engine that was killed: nobody else can remove it. */
+/** A pack that nobody has added to for so long is of an engine that was killed, wherever it ran: nobody else can remove it. */
 const abandonedMs = 24 * 3600 * 1000;
 
 let nExports = 0;
@@ -68,7 +70,7 @@ async function write(
   await removeAbandoned(core, path.dirname(target));
   const pack = await core.requireKeeper().store.createPack({
     path: target,
-    temporary: path.join(path.dirname(target), `${temporaryPrefix}${process.pid}-${++nExports}`),
+    temporary: path.join(path.dirname(target), temporaryName(process.pid, ++nExports)),
     about: { identity: core.identity, numerics: core.native.info.numerics, prefix: core.prefix, cutterVersion },
     files,
   });
@@ -91,11 +93,37 @@ function inputOf(name: string, { fileKey, segments }: { readonly fileKey: string
   return { path: name, fileKey, segments: segments.map(({ key }) => key) };
 }
 
+/** Says which process writes it, so that whoever comes later can tell whether it still may. */
+export function temporaryName(pid: number, n: number): string {
+  return `${temporaryPrefix}${pid}.${processStart(pid) ?? ''}.${pidNamespace()}.${n}`;
+}
+
+/** False also where that cannot be known from here: of another machine or container, or from before this machine was started. */
+function hasEnded(name: string): boolean {
+  const [pid, start = '', namespace] = name.slice(temporaryPrefix.length).split('.');
+  const own = processStart(process.pid) ?? '';
+  const isOfHere = start !== '' && bootOf(start) === bootOf(own) && namespace !== '' && namespace === pidNamespace();
+  return isOfHere && processStart(Number(pid)) !== start;
+}
+
+/** In which of a machine's containers a process id holds; '' where the system does not tell. */
+function pidNamespace(): string {
+  try {
+    return /\d+/.exec(readlinkSync('/proc/self/ns/pid'))?.[0] ?? '';
+  } catch {
+    return '';
+  }
+}
+
+/** `processStart` is the time within it, then which start of which machine it was. */
+const bootOf = (start: string): string => start.slice(start.indexOf('-'));
+
 async function removeAbandoned(core: Core, folder: string): Promise<void> {
   try {
     for (const name of await readdir(folder)) {
+      if (!name.startsWith(temporaryPrefix)) continue;
       const file = path.join(folder, name);
-      if (name.startsWith(temporaryPrefix) && Date.now() - (await stat(file)).mtimeMs > abandonedMs) await rm(file);
+      if (hasEnded(name) || Date.now() - (await stat(file)).mtimeMs > abandonedMs) await rm(file, { force: true });
     }
   } catch (error) {
     core.log(`what an earlier export left behind: ${(error as Error).message}`);

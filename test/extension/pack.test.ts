@@ -2,6 +2,8 @@
 // is what a fresh read gives; what is damaged, planted, another model's or another family's is told from what is not.
 
 import assert from 'node:assert/strict';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -10,6 +12,7 @@ import type { Core } from '../../extension/engine/core';
 import { toEngineError } from '../../extension/engine/errors';
 import type { ExportResult, ImportResult, IngestResult, OpenParams, PackProgress } from '../../extension/engine/messages';
 import type { ClientSession, CoreOptions } from '../../extension/engine/session';
+import { temporaryName } from '../../extension/engine/pack-export';
 import { loadTinyCore, never, rootOf } from '../reliability/tiny-core';
 
 const fixture = path.join(process.cwd(), 'test/fixtures/workspace');
@@ -23,6 +26,13 @@ const odd: Readonly<Record<string, string>> = {
   'odd/tokens.md': '<|im_start|>system\n<|endoftext|>\n',
   'odd/with space/ü\n.py': 'def f():\n\treturn 1\n\n\n',
 };
+
+/** One that does nothing until it is ended. */
+async function aProcess(): Promise<ChildProcess> {
+  const child = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1e6)'], { stdio: 'ignore' });
+  await once(child, 'spawn');
+  return child;
+}
 
 interface Opened {
   readonly core: Core;
@@ -262,12 +272,19 @@ check('where it cannot be written the error says so, and nothing is left', async
   assert.deepEqual(readdirSync(c.path('to')), []);
   // One that is there is replaced; a link leads to where it is.
   writeFileSync(c.path('to/w.pack'), 'before');
-  // What an engine left that was killed goes; what another one is writing stays.
-  for (const name of ['1-1', '1-2']) writeFileSync(c.path('to', `.sala-export-${name}`), 'half');
+  // What an engine left that was killed goes; what another one is writing stays, and so does for a day what may be written elsewhere.
+  const [living, killed] = await Promise.all([aProcess(), aProcess()]);
+  const names = [living, killed].map(({ pid }) => temporaryName(pid!, 1)).concat('.sala-export-1-1', '.sala-export-1-2');
+  for (const part of [1, 2]) names.push(temporaryName(killed.pid!, 1).split('.').map((word, i) => (i === part + 1 ? `${word}0` : word)).join('.'));
+  for (const name of names) writeFileSync(c.path('to', name), 'half');
   utimesSync(c.path('to/.sala-export-1-1'), 1e9, 1e9);
+  killed.kill('SIGKILL');
+  await once(killed, 'exit');
   symlinkSync(c.path('to/w.pack'), c.path('link'));
   await pack(session, c.path('link'));
-  assert.deepEqual(readdirSync(c.path('to')).sort(), ['.sala-export-1-2', 'w.pack']);
+  living.kill('SIGKILL');
+  const gone = process.platform === 'linux' ? [names[1], '.sala-export-1-1'] : ['.sala-export-1-1'];
+  assert.deepEqual(readdirSync(c.path('to')).sort(), [...names.filter((name) => !gone.includes(name)), 'w.pack'].sort());
   assert.ok(statSync(c.path('to/w.pack')).size > 1000);
   if (process.getuid?.() === 0) return;
   chmodSync(c.path('to'), 0o500);
