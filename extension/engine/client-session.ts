@@ -10,7 +10,7 @@ import { Indexer } from './indexer';
 import * as messages from './messages';
 import { exportPack } from './pack-export';
 import { importPack } from './pack-import';
-import type { Changes, FileRecord, RootIndex } from './root-index';
+import { isAllOf, type Changes, type FileRecord, type RootIndex } from './root-index';
 import type { ClientSession, SessionClient } from './session';
 import { inTurns } from './turns';
 import { dedupeRoots, type FilterSettings } from './workspace/filter';
@@ -190,7 +190,7 @@ export class ClientSessionOver implements ClientSession {
       ignores: (file) => root.isOwn(file),
       onChange: (paths) => {
         const looked = this.lookAt(root, paths);
-        if (paths.length > 0) return looked;
+        if (paths.length > 0 && !isAllOf(paths)) return looked;
         // The next change does not wait for it.
         void looked.then(() => watch.foldersChanged());
       },
@@ -214,7 +214,7 @@ export class ClientSessionOver implements ClientSession {
 
   /** No paths: all of the root. */
   private lookAt(root: RootIndex, paths: readonly string[]): Promise<void> {
-    return paths.length === 0 ? this.looksAtAll.at(root, []) : this.looks.at(root, paths);
+    return paths.length === 0 || isAllOf(paths) ? this.looksAtAll.at(root, []) : this.looks.at(root, paths);
   }
 
   /** All that was told by now is looked at. */

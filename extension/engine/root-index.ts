@@ -50,8 +50,8 @@ const callsAtOnce = 128;
 const caseCounts = process.platform === 'linux';
 /** Changes that are told at once. */
 const toldAtOnce = 1000;
-/** Paths of many that were found different are looked at so many at a time: what comes meanwhile waits for no more than these. */
-const lookedAtOnce = 1000;
+/** Of many paths that were found different so many are taken note of at a time: what comes meanwhile waits for no more than these. */
+const notedAtOnce = 2000;
 /** Addresses that are looked up in the store at once. */
 const lookUpAtOnce = 512;
 /** Files that come to rest within this time are looked at together. */
@@ -111,11 +111,18 @@ export interface Packable {
   readonly leftOut: readonly { readonly root: string; readonly path: string; readonly reason: PackOmission; readonly detail?: string }[];
 }
 
+/** What a walk found at a path; nothing: it is there no more. */
+interface Found {
+  file?: WalkedFile;
+  excluded?: ExcludedPath;
+  unreadable?: UnreadablePath;
+  isFolder?: true;
+}
+
 /** What a walk found to be different from what is known. */
 interface Differences {
-  /** Files that are known, and that rules say the same of as before. */
-  readonly written: readonly string[];
-  readonly others: readonly string[];
+  readonly paths: ReadonlyMap<string, Found>;
+  readonly folderStamps: ReadonlyMap<string, FolderStamp>;
 }
 
 /** What a look found, in the words of the search. */
@@ -171,6 +178,8 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
   /** Looks at everything, one after the other. */
   private lookingAtAll: Promise<unknown> = Promise.resolve();
   private walking: AbortController | undefined;
+  /** For each look that others go on beside: where those looked that began after it. */
+  private readonly lookedMeanwhile = new Set<Set<string>>();
   private folderStamps = new Map<string, FolderStamp>();
   /** When a look at everything that nobody asked for may come again; whether one is wanted, and under way. */
   private looksAroundAt = 0;
@@ -218,7 +227,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
 
   /** Looks again at paths within the root, '' for all of it, and at what has come to rest. True where something is different now. */
   lookAt(paths: readonly string[]): Promise<boolean> {
-    if (this.scanned && this.unavailable === undefined && paths.includes('')) return this.lookAtAll();
+    if (this.scanned && this.unavailable === undefined && isAllOf(paths)) return this.lookAtAll();
     return this.inTurn(() => this.lookAtSome(paths, this.volatile.rested(performance.now())));
   }
 
@@ -243,12 +252,12 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
 
   /**
    * Looks at everything. Other looks go on beside it, since a file that was saved just now is not to wait for all the others: what it finds
-   * different is looked at as if it had been told, some of it at a time.
+   * different is taken note of between them, some of it at a time.
    */
   private lookAtAll(): Promise<boolean> {
-    const done = this.lookingAtAll.then(async () => {
+    const done = this.lookingAtAll.then(() => {
       const { signal } = (this.walking = new AbortController());
-      return this.lookAtDifferent(await this.differences(signal), signal);
+      return this.lookBeside(signal);
     });
     this.lookingAtAll = done.catch(() => {});
     return done;
@@ -261,7 +270,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     const { signal } = (this.lookingAround = new AbortController());
     this.wantsLookAround = false;
     try {
-      return await this.lookAtDifferent(await this.differences(signal, rest), signal);
+      return await this.lookBeside(signal, rest);
     } finally {
       this.lookingAround = undefined;
       this.lookedAround(began);
@@ -284,50 +293,87 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     this.lookAroundTimer.unref();
   }
 
-  private async lookAtDifferent({ written, others }: Differences, signal: AbortSignal): Promise<boolean> {
-    let isDifferent = false;
-    for (const [paths, byRules] of [[written, false], [others, true]] as const) {
-      for (let i = 0; i < paths.length && !signal.aborted; i += lookedAtOnce) {
-        const some = paths.slice(i, i + lookedAtOnce);
-        isDifferent = (await this.inTurn(() => this.lookAtSome(some, [], byRules))) || isDifferent;
-      }
+  private async lookBeside(signal: AbortSignal, rest = 0): Promise<boolean> {
+    const earlier = [...this.lookedMeanwhile];
+    const lookedAt = new Set<string>();
+    this.lookedMeanwhile.add(lookedAt);
+    try {
+      const found = await this.differences(signal, rest);
+      if (signal.aborted) return false;
+      // A look says what it means that there is nothing to be walked.
+      if (!found) return await this.inTurn(() => this.lookAtSome([''], []));
+      // Rules that nobody told of may have changed after they were read: another look tells.
+      this.wantsLookAround ||= rest > 0 && [...found.paths.keys()].some((file) => reachOf(file) !== file);
+      return await this.noteInTurns(found, lookedAt, earlier, signal);
+    } finally {
+      this.lookedMeanwhile.delete(lookedAt);
     }
+  }
+
+  /** Not where others have looked since this look began: they know better, as this one does where looks that began before it are under way. */
+  private async noteInTurns({ paths, folderStamps }: Differences, lookedAt: ReadonlySet<string>, earlier: readonly Set<string>[], signal: AbortSignal): Promise<boolean> {
+    const isOver = (): boolean => signal.aborted || this.unavailable !== undefined;
+    const names = [...paths.keys()];
+    let isDifferent = false;
+    const turns = new Turns();
+    for (let i = 0; i < names.length && !isOver(); i += notedAtOnce) {
+      const note = async (): Promise<void> => {
+        const before = names.slice(i, i + notedAtOnce).filter((file) => !isWithinOne(file, lookedAt));
+        for (const others of earlier) for (const file of before) others.add(file);
+        const here = before.map((file) => paths.get(file) ?? {});
+        const changes = await this.note(
+          {
+            files: here.flatMap(({ file }) => file ?? []),
+            excluded: here.flatMap(({ excluded }) => excluded ?? []),
+            unreadable: here.flatMap(({ unreadable }) => unreadable ?? []),
+            folders: before.filter((_, at) => here[at]?.isFolder),
+            folderStamps: new Map(),
+          },
+          before,
+        );
+        isDifferent ||= !isNothing(changes);
+        await this.tell(changes);
+      };
+      await this.inTurn(note);
+      await turns.due();
+    }
+    // Once for all of it, since it goes through the list of all files.
+    if (isDifferent) await this.inTurn(() => this.admitInTurns(this.tokenBudget));
+    await inTurns(folderStamps, ([folder, stamp]) => {
+      if (!isOver() && this.folders.has(folder) && !isWithinOne(folder, lookedAt)) this.folderStamps.set(folder, trusted(stamp));
+    });
     return isDifferent;
   }
 
-  private async differences(signal: AbortSignal, rest = 0): Promise<Differences> {
-    let found: Walk;
+  /** Undefined: the folder cannot be walked. */
+  private async differences(signal: AbortSignal, rest: number): Promise<Differences | undefined> {
+    let walked: Walk;
     try {
-      found = await walk({ root: this.dir, settings: this.settings, ownPaths: this.parts.ownPaths, rest, signal });
+      walked = await walk({ root: this.dir, settings: this.settings, ownPaths: this.parts.ownPaths, rest, signal });
+      // Of a folder that went away meanwhile nothing is left to be found.
+      await folderStamp(this.dir);
     } catch {
-      // A look says what that means.
-      return { written: [], others: [''] };
+      return undefined;
     }
-    const there = new Set<string>(found.folders);
-    const written: string[] = [];
-    const different: string[] = [];
-    const see = ({ path: file }: { readonly path: string }, isAsKnown: boolean): void => {
+    const there = new Set<string>(walked.folders);
+    const paths = new Map<string, Found>();
+    const see = (file: string, isAsKnown: boolean, found: Found): void => {
       there.add(file);
-      if (!isAsKnown) different.push(file);
+      if (!isAsKnown) paths.set(file, found);
     };
-    await inTurns(found.files, (file) => {
-      const record = this.records.get(file.path);
-      const isAsRuled = record !== undefined && record.info.detail === file.detail;
-      see(file, isAsRuled);
-      if (isAsRuled && (!sameStamp(record.info, file) || record.young || record.error !== undefined)) written.push(file.path);
+    for (const folder of walked.folders) if (!this.folders.has(folder)) paths.set(folder, { isFolder: true });
+    await inTurns(walked.files, (file) => {
+      const { info, young, error } = this.records.get(file.path) ?? {};
+      see(file.path, info !== undefined && sameStamp(info, file) && info.detail === file.detail && !young && error === undefined, { file });
     });
-    await inTurns(found.excluded, (entry) => see(entry, sameExclusion(this.excluded.get(entry.path), entry)));
-    await inTurns(found.unreadable, (entry) => see(entry, this.unreadable.has(entry.path)));
-    for (const folder of found.folders) if (!this.folders.has(folder)) different.push(folder);
+    await inTurns(walked.excluded, (excluded) => see(excluded.path, sameExclusion(this.excluded.get(excluded.path), excluded), { excluded }));
+    await inTurns(walked.unreadable, (unreadable) => see(unreadable.path, this.unreadable.has(unreadable.path), { unreadable }));
     for (const known of [this.records, this.excluded, this.unreadable, this.folders]) {
       await inTurns(known.keys(), (file) => {
-        if (!there.has(file)) different.push(file);
+        if (!there.has(file)) paths.set(file, {});
       });
     }
-    const all = await setInTurns(different, (file) => file);
-    const others: string[] = [];
-    await inTurns(all, (file) => void (isBelowOne(all, file) || others.push(file)));
-    return { written, others };
+    return { paths, folderStamps: walked.folderStamps };
   }
 
   /** Paths in folders that have other stamps than when they were listed. */
@@ -395,6 +441,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
 
   private async scanAll(signal?: AbortSignal): Promise<void> {
     const began = performance.now();
+    for (const lookedAt of this.lookedMeanwhile) lookedAt.add('');
     const found = await walk({ root: this.dir, settings: this.settings, ownPaths: this.parts.ownPaths, ...(signal && { signal }) });
     const there = await setInTurns(found.files, (file) => file.path);
     await inTurns(this.records.values(), (record) => {
@@ -419,14 +466,14 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     this.emit('scanned');
   }
 
-  /** `calm`: volatile so far, and no longer. `byRules`: rules may say something else of these paths than before. */
-  private async lookAtSome(paths: readonly string[], calm: readonly string[], byRules = false): Promise<boolean> {
-    const now = performance.now();
+  /** `calm`: volatile so far, and no longer. */
+  private async lookAtSome(paths: readonly string[], calm: readonly string[]): Promise<boolean> {
+    const meanwhile = [...this.lookedMeanwhile];
     const wanted = [...paths.filter((file) => !this.isBarred(file)), ...calm];
     if (wanted.length === 0) return false;
     let found: Look;
     try {
-      found = await this.found(wanted, byRules);
+      found = await this.found(wanted);
     } catch (thrown) {
       const error = toEngineError(thrown);
       if (error.code !== 'not_a_workspace') throw error;
@@ -434,11 +481,22 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     }
     // All of it is looked at once it is back.
     const isBack = this.setUnavailable(undefined);
+    for (const lookedAt of meanwhile) for (const file of found.looked) lookedAt.add(file);
     // That it has not changed since is why it is read now: its stamp says nothing new.
     for (const file of calm) this.volatile.release(file);
     const takenBack = new Set(calm.filter((file) => this.isSetAside(file)));
     const before: string[] = [];
     for (const file of found.looked) await inTurns(this.paths.within(file), (one) => void before.push(one));
+    const changes = await this.note(found, before, takenBack);
+    if (isNothing(changes)) return isBack;
+    await this.admitInTurns(this.tokenBudget);
+    await this.tell(changes);
+    return true;
+  }
+
+  /** Takes note of what was found where the paths `before` were. */
+  private async note(found: Omit<Walk, 'root'>, before: readonly string[], takenBack: ReadonlySet<string> = nothing): Promise<Changes> {
+    const now = performance.now();
     const changed: SearchFile[] = [];
     const gone: FileName[] = [];
     const there = await setInTurns(found.files, (file) => file.path);
@@ -476,10 +534,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     await inTurns<{ readonly path: string }>([...found.excluded, ...found.unreadable], ({ path: file }) => this.paths.add(file));
     await inTurns(gone, (name) => this.paths.delete(name.path));
     await inTurns(goneFolders, (file) => this.paths.delete(file));
-    if (changed.length === 0 && gone.length === 0) return isBack;
-    await this.admitInTurns(this.tokenBudget);
-    await this.tell(changed, gone);
-    return true;
+    return { changed, gone };
   }
 
   /**
@@ -487,11 +542,11 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
    * way, changes another path, which is looked at for all that it holds for. Not where a file may answer to another case of its name:
    * there only its folder tells what it is called now.
    */
-  private async found(wanted: readonly string[], byRules: boolean): Promise<Look> {
+  private async found(wanted: readonly string[]): Promise<Look> {
     const again: WalkedFile[] = [];
     const others: string[] = [];
     await someAtOnce(outermost(wanted.map(reachOf)), async (file) => {
-      const known = caseCounts && !byRules ? this.records.get(file)?.info : undefined;
+      const known = caseCounts ? this.records.get(file)?.info : undefined;
       const now = known && (await lookAgain(this.dir, known));
       if (now) again.push(now);
       else others.push(file);
@@ -501,7 +556,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
   }
 
   /** So many changes at a time that whoever hears of them is soon done. */
-  private async tell(changed: readonly SearchFile[], gone: readonly FileName[]): Promise<void> {
+  private async tell({ changed, gone }: Changes): Promise<void> {
     const again = await setInTurns(changed, ({ path: file }) => file);
     const turns = new Turns();
     for (let i = 0; i < Math.max(changed.length, gone.length); i += toldAtOnce) {
@@ -1273,11 +1328,22 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
   }
 }
 
+/** Whether a look at these paths is one at all of the root. */
+export function isAllOf(paths: readonly string[]): boolean {
+  return paths.some((file) => reachOf(file) === '');
+}
+
+const nothing: ReadonlySet<string> = new Set();
 const nothingFound: Look = { root: '', files: [], excluded: [], unreadable: [], folders: [], folderStamps: new Map(), looked: [], gone: [] };
 
-function isBelowOne(paths: ReadonlySet<string>, file: string): boolean {
-  for (let at = path.posix.dirname(file); at !== '.'; at = path.posix.dirname(at)) if (paths.has(at)) return true;
-  return false;
+function isNothing({ changed, gone }: Changes): boolean {
+  return changed.length === 0 && gone.length === 0;
+}
+
+function isWithinOne(file: string, paths: ReadonlySet<string>): boolean {
+  if (paths.size === 0) return false;
+  for (let at = file; at !== '.'; at = path.posix.dirname(at)) if (paths.has(at)) return true;
+  return paths.has('');
 }
 
 /** Each starts some calls of the system: thousands at once would keep others from their turn. */

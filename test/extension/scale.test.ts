@@ -354,6 +354,38 @@ for (const watch of ['client', 'engine'] as const) {
   });
 }
 
+check('what was seen of all is not taken note of where others have looked since', async (bench) => {
+  const files = bench.writeMany(40, 'first');
+  const session = await bench.open(await bench.core());
+  await session.ingest(never);
+  const root = rootOf(session);
+  // Seen, and told by nobody.
+  writeFileSync(files[1]!, 'export const once = 1;\n');
+  writeFileSync(files[2]!, 'export const once = 1;\n');
+  rmSync(files[8]!);
+  const coming = bench.write('src/d1/coming.ts', 'export const coming = 1;\n');
+  bench.write('lib/a.ts', 'export const a = 1;\n');
+  bench.write('lib/b.ts', 'export const b = 1;\n');
+  const held = holdDifferences(root, 'after');
+  session.filesChanged({ paths: [] });
+  await eventually('all was seen', () => held.looks() === 1);
+  // Told since, as the editor's watcher does.
+  writeFileSync(files[1]!, 'export const twice = 12345;\n');
+  writeFileSync(files[8]!, 'export const back = 1;\n');
+  rmSync(coming);
+  rmSync(bench.at('lib'), { recursive: true });
+  bench.write('lib/c.ts', 'export const c = 1;\n');
+  session.filesChanged({ paths: [files[1]!, files[8]!, coming, bench.at('lib')] });
+  await eventually('they were looked at', () => root.records.has('lib/c.ts') && root.records.get('src/d1/f1.ts')?.info.bytes === 28);
+  held.letGo();
+  await session.ingest(never);
+  const there = ['src/d1/f1.ts', 'src/d2/f2.ts', 'src/d1/f8.ts', 'lib/c.ts'];
+  for (const file of there) assert.equal(root.records.get(file)?.info.bytes, statSync(bench.at(file)).size, file);
+  for (const file of ['src/d1/coming.ts', 'lib/a.ts', 'lib/b.ts']) assert.equal(root.records.has(file), false, file);
+  assert.equal(root.count().files, 41);
+  numbersAreTrue(session);
+});
+
 check('a look at everything finds thousands of changes, and what rules outside of the root say now', async (bench) => {
   bench.write('.gitignore', '/ignored/\n');
   execFileSync('git', ['init', '-q', bench.dir]);
@@ -458,14 +490,26 @@ check('changes that come while one is looked at are one look more', async (bench
   numbersAreTrue(session);
 });
 
-/** Holds looks at everything before they look, until they are let go. */
-function holdDifferences(root: RootIndex): { readonly looks: () => number; letGo(): void } {
+/** Holds looks at everything before they look, or with what they have seen, until they are let go. */
+function holdDifferences(root: RootIndex, when: 'before' | 'after' = 'before'): { readonly looks: () => number; letGo(): void } {
   let looks = 0;
   let letGo = (): void => {};
   const isLetGo = new Promise<void>((resolve) => (letGo = resolve));
-  type Differences = { differences(signal: AbortSignal, rest?: number): Promise<unknown> };
+  type Differences = { differences(...args: unknown[]): Promise<unknown> };
   const differences = (root as unknown as Differences).differences.bind(root);
-  const held: Differences = { differences: async (signal, rest) => (looks++, await isLetGo, differences(signal, rest)) };
+  const held: Differences = {
+    differences: async (...args) => {
+      if (when === 'after') {
+        const found = await differences(...args);
+        looks++;
+        await isLetGo;
+        return found;
+      }
+      looks++;
+      await isLetGo;
+      return differences(...args);
+    },
+  };
   Object.assign(root, held);
   return { looks: () => looks, letGo: () => letGo() };
 }
