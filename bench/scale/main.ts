@@ -17,9 +17,9 @@ import { walk } from '../../extension/engine/workspace/walk';
 import { countCuts, loadTinyCore, never, replaceEncode, rootOf } from '../../test/reliability/tiny-core';
 import { chooser, mib, say, spread } from '../words';
 import { Stretches, Where } from './stretches';
-import { fileName, git, writeBranches, writeData, writeFiles } from './workspaces';
+import { fileName, git, writeBranches, writeData, writeFiles, writeFlat } from './workspaces';
 
-const usage = `node bench/scale.mjs [switch] [storm] [edit] [reopen] [idle] [walk] [--switched N] [--tokens N] [--files N] [--seconds N] [--where]
+const usage = `node bench/scale.mjs [switch] [storm] [edit] [reopen] [idle] [walk] [flat] [--switched N] [--tokens N] [--files N] [--seconds N] [--where]
 
   switch   a branch switch by git that touches --switched files known before (default: 500), among as many others; watched
   storm    20,000 files come and go in an ignored folder; a formatter over --switched files; a folder of them renamed and back
@@ -28,10 +28,11 @@ const usage = `node bench/scale.mjs [switch] [storm] [edit] [reopen] [idle] [wal
   reopen   the engine starts again on both of these
   idle     --seconds (default: 30) of nothing with --files watched (default: 50000), by the engine and by an editor
   walk     looking through --files; memory of the engine; what a client that shows coverage is sent
+  flat     --files in one folder: opened, looked at again, half of them left out by a rule and back, one more of them
 
   Without a name: all of them. --where says what ran in the longest stretches of the thread (and costs some of its own).
 `;
-const names = ['switch', 'storm', 'edit', 'reopen', 'idle', 'walk'];
+const names = ['switch', 'storm', 'edit', 'reopen', 'idle', 'walk', 'flat'];
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { switched: { type: 'string', default: '500' }, tokens: { type: 'string', default: '1000000' }, files: { type: 'string', default: '50000' }, seconds: { type: 'string', default: '30' }, where: { type: 'boolean' }, help: { type: 'boolean' } },
@@ -350,6 +351,37 @@ async function lookThrough(): Promise<void> {
   say(`a workspace of ${many} files`, lines);
 }
 
+async function oneFolder(): Promise<void> {
+  const dir = path.join(temporary, 'flat');
+  writeFlat(dir, many);
+  const lines: string[] = [];
+  let opened!: Opened;
+  const opening = await measured(async () => {
+    opened = await open(dir, 'flat', { ingest: false, settings: { tokenBudget: 20_000 } });
+  });
+  lines.push(`opened, with the model: ${told(opening)}`);
+  const looked = async (what: string, paths: readonly string[], missed = false): Promise<void> => {
+    const cost = await measured(async () => {
+      opened.session.filesChanged({ paths, missed });
+      // What was told by now is looked at before it is answered.
+      await opened.session.coverage({ path: 'many/n2.csv' });
+    });
+    lines.push(`${what}: ${told(cost)}`);
+  };
+  await looked('everything looked at again', []);
+  writeFileSync(path.join(dir, '.gitignore'), 'many/n1*.csv\n');
+  await looked('a rule leaves many of them out', []);
+  rmSync(path.join(dir, '.gitignore'));
+  await looked('and back', []);
+  const more = path.join(dir, 'many', 'more.csv');
+  writeFileSync(more, 'a,b\n');
+  await looked('one comes', [more]);
+  rmSync(more);
+  await looked('one is gone, which nobody told of', [], true);
+  await opened.core.close();
+  say(`${many} files in one folder`, lines);
+}
+
 // ---- words ----------------------------------------------------------------------------------------------------------------------------
 
 async function main(): Promise<void> {
@@ -361,6 +393,7 @@ async function main(): Promise<void> {
     if (chosen('edit') || chosen('reopen')) await editAndReopen();
     if (chosen('idle')) await idle();
     if (chosen('walk')) await lookThrough();
+    if (chosen('flat')) await oneFolder();
   } finally {
     rmSync(temporary, { recursive: true, force: true });
   }

@@ -41,6 +41,13 @@ export function writeData(dir: string, files: number): void {
   }
 }
 
+/** All in one folder, made in an order of no meaning. */
+export function writeFlat(dir: string, files: number): void {
+  mkdirSync(path.join(dir, 'many'), { recursive: true });
+  // Steps of a large prime come by each of them.
+  for (let i = 0; i < files; i++) writeFileSync(path.join(dir, 'many', `n${(i * 7_368_787) % files}.csv`), 'a,b\n');
+}
+
 export function git(dir: string, ...args: string[]): void {
   const settings = ['user.name=t', 'user.email=t@localhost', 'gc.auto=0', 'core.autocrlf=false'].flatMap((each) => ['-c', each]);
   execFileSync('git', [...settings, ...args], { cwd: dir, stdio: ['ignore', 'ignore', 'pipe'] });

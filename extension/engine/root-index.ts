@@ -2,7 +2,7 @@
 // Knows what is there and what is missing; when and in which order things are read is indexer.ts.
 
 import { EventEmitter } from 'node:events';
-import { access, constants, lstat, readdir, readFile, stat } from 'node:fs/promises';
+import { access, constants, lstat, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { toEngineError } from './errors';
 import { familyOf } from './pack-table';
@@ -13,6 +13,7 @@ import { inTurns, mapInTurns, setInTurns, Turns } from './turns';
 import { admissionOrder, AdmissionList, placeOf } from './workspace/admission';
 import { classifyContent, isNotebook, isVerdict, maxBytesOf, maxFileBytes, tooLarge, type FileClass } from './workspace/classify';
 import { isWithin, reachOf, type FilterSettings } from './workspace/filter';
+import { entriesOf } from './workspace/folder-entries';
 import type { Hash } from './workspace/hash';
 import { notebookText } from './workspace/notebook';
 import { PathIndex } from './workspace/path-index';
@@ -395,7 +396,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
 
   /** Of what lies directly in a folder; not of what its folders hold. */
   private async differencesIn(folder: string): Promise<string[]> {
-    const entries = await readdir(path.join(this.dir, folder), { withFileTypes: true });
+    const entries = await entriesOf(path.join(this.dir, folder));
     const different: string[] = [];
     const there = new Set<string>();
     await someAtOnce(entries, async (entry) => {
@@ -403,7 +404,9 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
       there.add(file);
       if (!(await this.isAsKnown(file, entry.isDirectory()))) different.push(file);
     });
-    for (const file of this.paths.childrenOf(folder)) if (!there.has(file)) different.push(file);
+    await inTurns(this.paths.childrenOf(folder), (file) => {
+      if (!there.has(file)) different.push(file);
+    });
     return different;
   }
 

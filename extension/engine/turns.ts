@@ -6,6 +6,8 @@ import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 const turnMs = 8;
 /** The clock is not looked at for each of many small pieces. */
 const smallAtOnce = 16;
+/** Sorted in a millisecond or two. */
+const sortedAtOnce = 4096;
 
 /** Asked after each piece of some long work: a promise where it is the others' turn, which is to be awaited. */
 export class Turns {
@@ -55,4 +57,34 @@ export async function mapInTurns<T, K>(items: Iterable<T>, keyOf: (item: T) => K
   const map = new Map<K, T>();
   await inTurns(items, (item) => void map.set(keyOf(item), item));
   return map;
+}
+
+/** As `toSorted`: in runs that are merged then. */
+export async function sortedInTurns<T>(items: readonly T[], compare: (a: T, b: T) => number): Promise<T[]> {
+  const turns = new Turns();
+  let runs: T[][] = [];
+  for (let i = 0; i < items.length; i += sortedAtOnce) {
+    runs.push(items.slice(i, i + sortedAtOnce).sort(compare));
+    await turns.due();
+  }
+  while (runs.length > 1) {
+    const longer: T[][] = [];
+    for (let i = 0; i < runs.length; i += 2) longer.push(await mergedInTurns(runs[i] ?? [], runs[i + 1] ?? [], compare, turns));
+    runs = longer;
+  }
+  return runs[0] ?? [];
+}
+
+async function mergedInTurns<T>(a: readonly T[], b: readonly T[], compare: (a: T, b: T) => number, turns: Turns): Promise<T[]> {
+  const merged: T[] = [];
+  let i = 0;
+  for (const item of b) {
+    // Of equals the one that came first stays first.
+    for (; i < a.length && compare(a[i] as T, item) <= 0; i++) merged.push(a[i] as T);
+    merged.push(item);
+    const due = turns.dueSmall();
+    if (due) await due;
+  }
+  for (; i < a.length; i++) merged.push(a[i] as T);
+  return merged;
 }

@@ -4,7 +4,7 @@
 // changed rule is seen by the next pass. Unlike git it does not ask the index: a tracked file that matches a rule is ignored.
 
 import { constants } from 'node:fs';
-import { access, readdir, readFile, realpath } from 'node:fs/promises';
+import { access, readFile, realpath } from 'node:fs/promises';
 import type { Dirent } from 'node:fs';
 import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
 import ignore, { type Ignore } from 'ignore';
@@ -12,6 +12,7 @@ import picomatch from 'picomatch';
 import { EngineError } from '../errors';
 import type { Root } from '../messages';
 import type { Verdict } from './classify';
+import { entriesOf } from './folder-entries';
 
 export interface FilterSettings {
   /** Files and folders that match one of these enter although an ignore file, or a rule of ours about folders, leaves them out. */
@@ -240,9 +241,13 @@ export interface Decision {
   readonly barred?: Verdict;
 }
 
+/** So many entries of a folder are looked for one by one. */
+const searchedFor = 8;
+
 /** A folder that is walked: its entries and the rules that hold in it. */
 export class Folder {
   private byName: ReadonlyMap<string, Dirent> | undefined;
+  private asked = 0;
 
   constructor(
     private readonly filter: WorkspaceFilter,
@@ -263,6 +268,8 @@ export class Folder {
   }
 
   entryOf(name: string): Dirent | undefined {
+    // A map of very many takes as long as looking for some of them.
+    if (!this.byName && this.asked++ < searchedFor) return this.entries.find((entry) => entry.name === name);
     this.byName ??= new Map(this.entries.map((entry) => [entry.name, entry]));
     return this.byName.get(name);
   }
@@ -366,7 +373,7 @@ export class WorkspaceFilter {
   async openRoot(): Promise<Folder> {
     let entries: Dirent[];
     try {
-      entries = await readdir(this.root, { withFileTypes: true });
+      entries = await entriesOf(this.root);
     } catch (error) {
       throw notAWorkspace(this.root, error);
     }
@@ -382,7 +389,7 @@ export class WorkspaceFilter {
   async enter(parent: Folder, name: string, decision: Decision): Promise<Folder | Verdict> {
     const path = parent.pathOf(name);
     const absolute = this.absolute(path);
-    const entries = await readdir(absolute, { withFileTypes: true });
+    const entries = await entriesOf(absolute);
     if (decision.broughtIn === undefined && !decision.barred) {
       const builtIn = await builtInContent(absolute, entries);
       if (builtIn !== undefined) decision = this.unlessIncluded({ rule: 'ignored', detail: builtIn }, path, true, decision.include);

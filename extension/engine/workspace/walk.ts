@@ -7,7 +7,7 @@ import { close, constants, lstat as lstatBy, open, read, type Dirent, type Stats
 import { readlink, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExclusionRule } from '../messages';
-import { Turns } from '../turns';
+import { sortedInTurns, Turns } from '../turns';
 import { classifyName, classOf, maxBytesOf, tooLarge, type FileClass, type Verdict } from './classify';
 import { Folder, isWithin, reachOf, WorkspaceFilter, type FilterOptions } from './filter';
 
@@ -398,19 +398,30 @@ async function collect(root: string, tree: Tree): Promise<Walk> {
   const visit = async (tree: Tree): Promise<void> => {
     if (tree.walked) folders.push(tree.path);
     if (tree.walked && tree.stamp) folderStamps.set(tree.path, tree.stamp);
-    const items: { readonly path: string; readonly put: () => void | Promise<void> }[] = [
-      ...tree.files.map((file) => ({ path: file.path, put: () => void files.push(file) })),
-      ...tree.excluded.map((entry) => ({ path: entry.path, put: () => void excluded.push(entry) })),
-      ...withoutTwins(tree.unreadable).map((entry) => ({ path: entry.path, put: () => void unreadable.push(entry) })),
-      ...tree.trees.map((child) => ({ path: `${child.path}/`, put: () => visit(child) })),
+    const lists = [
+      inOrder(await sortedInTurns(tree.files, byPath), files),
+      inOrder(await sortedInTurns(tree.excluded, byPath), excluded),
+      inOrder(await sortedInTurns(withoutTwins(tree.unreadable), byPath), unreadable),
     ];
-    items.sort((a, b) => comparePaths(a.path, b.path));
-    for (const { put } of items) {
-      const nested = put();
-      if (nested) await nested;
+    for (const child of tree.trees.sort((a, b) => comparePaths(`${a.path}/`, `${b.path}/`))) {
+      for (const put of lists) put(`${child.path}/`);
+      await visit(child);
     }
+    for (const put of lists) put();
     await turns.due();
   };
   await visit(tree);
   return { root, files, excluded, unreadable, folders, folderStamps };
+}
+
+function byPath(a: { readonly path: string }, b: { readonly path: string }): number {
+  return comparePaths(a.path, b.path);
+}
+
+/** Puts what comes before a border, each time from where it was. */
+function inOrder<T extends { readonly path: string }>(from: readonly T[], into: T[]): (border?: string) => void {
+  let at = 0;
+  return (border) => {
+    for (let item = from[at]; item && (border === undefined || comparePaths(item.path, border) < 0); item = from[++at]) into.push(item);
+  };
 }
