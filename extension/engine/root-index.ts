@@ -305,14 +305,16 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
       if (!found) return await this.inTurn(() => this.lookAtSome([''], []));
       // Rules that nobody told of may have changed after they were read: another look tells.
       this.wantsLookAround ||= rest > 0 && [...found.paths.keys()].some((file) => reachOf(file) !== file);
-      return await this.noteInTurns(found, lookedAt, earlier, signal);
+      // It knows better than what began before it.
+      for (const others of earlier) others.add('');
+      return await this.noteInTurns(found, lookedAt, signal);
     } finally {
       this.lookedMeanwhile.delete(lookedAt);
     }
   }
 
-  /** Not where others have looked since this look began: they know better, as this one does where looks that began before it are under way. */
-  private async noteInTurns({ paths, folderStamps }: Differences, lookedAt: ReadonlySet<string>, earlier: readonly Set<string>[], signal: AbortSignal): Promise<boolean> {
+  /** Not where others have looked since this look began: they know better. */
+  private async noteInTurns({ paths, folderStamps }: Differences, lookedAt: ReadonlySet<string>, signal: AbortSignal): Promise<boolean> {
     const isOver = (): boolean => signal.aborted || this.unavailable !== undefined;
     const names = [...paths.keys()];
     let isDifferent = false;
@@ -320,7 +322,6 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     for (let i = 0; i < names.length && !isOver(); i += notedAtOnce) {
       const note = async (): Promise<void> => {
         const before = names.slice(i, i + notedAtOnce).filter((file) => !isWithinOne(file, lookedAt));
-        for (const others of earlier) for (const file of before) others.add(file);
         const here = before.map((file) => paths.get(file) ?? {});
         const changes = await this.note(
           {
@@ -356,22 +357,24 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     } catch {
       return undefined;
     }
-    const there = new Set<string>(walked.folders);
+    const there = new Map<string, Found>();
     const paths = new Map<string, Found>();
     const see = (file: string, isAsKnown: boolean, found: Found): void => {
-      there.add(file);
+      there.set(file, found);
       if (!isAsKnown) paths.set(file, found);
     };
-    for (const folder of walked.folders) if (!this.folders.has(folder)) paths.set(folder, { isFolder: true });
+    await inTurns(walked.folders, (folder) => see(folder, this.folders.has(folder), { isFolder: true }));
     await inTurns(walked.files, (file) => {
       const { info, young, error } = this.records.get(file.path) ?? {};
       see(file.path, info !== undefined && sameStamp(info, file) && info.detail === file.detail && !young && error === undefined, { file });
     });
     await inTurns(walked.excluded, (excluded) => see(excluded.path, sameExclusion(this.excluded.get(excluded.path), excluded), { excluded }));
     await inTurns(walked.unreadable, (unreadable) => see(unreadable.path, this.unreadable.has(unreadable.path), { unreadable }));
-    for (const known of [this.records, this.excluded, this.unreadable, this.folders]) {
+    // What was known as something else as well: a look below a folder that has become excluded says so of the folder alone.
+    for (const [known, kind] of [[this.records, 'file'], [this.excluded, 'excluded'], [this.unreadable, 'unreadable'], [this.folders, 'isFolder']] as const) {
       await inTurns(known.keys(), (file) => {
-        if (!there.has(file)) paths.set(file, {});
+        const found = there.get(file);
+        if (!found?.[kind]) paths.set(file, found ?? {});
       });
     }
     return { paths, folderStamps: walked.folderStamps };

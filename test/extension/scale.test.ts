@@ -386,6 +386,33 @@ check('what was seen of all is not taken note of where others have looked since'
   numbersAreTrue(session);
 });
 
+check('a folder is excluded and walked again, whatever was looked at first', async (bench) => {
+  bench.write('.gitignore', '');
+  for (const name of ['a', 'b', 'c']) bench.write(`src/net/${name}.ts`, `export const ${name} = 1;\n`);
+  bench.write('other.ts', 'export const other = 1;\n');
+  const session = await bench.open(await bench.core());
+  await session.ingest(never);
+  const root = rootOf(session);
+  const states = async (): Promise<string[]> => {
+    await session.coverage({});
+    await session.ingest(never);
+    numbersAreTrue(session);
+    return root.files().map(({ path: file, state }) => `${file} ${state}`);
+  };
+  const before = await states();
+  for (const isFirst of [true, false]) {
+    // Below it something is looked at by the new rules, before or after the rules are.
+    bench.write('.gitignore', 'src/net/\n');
+    if (isFirst) await root.lookAt(['src/net/new.ts']);
+    session.filesChanged({ paths: [bench.at('.gitignore'), bench.at('src/net/new.ts')] });
+    assert.deepEqual(await states(), ['.gitignore in', 'other.ts in', 'src/net excluded']);
+    assert.deepEqual([...root.folders].sort(), ['', 'src']);
+    bench.write('.gitignore', '');
+    session.filesChanged({ paths: [bench.at('.gitignore')] });
+    assert.deepEqual(await states(), before);
+  }
+});
+
 check('a look at everything finds thousands of changes, and what rules outside of the root say now', async (bench) => {
   bench.write('.gitignore', '/ignored/\n');
   execFileSync('git', ['init', '-q', bench.dir]);

@@ -120,6 +120,8 @@ async function editWhileReading(workspace: EditedWorkspace, session: ClientSessi
   for (let i = 0; i < n; i++) {
     waiting.push(...workspace.edit());
     if (style === 0 || (style === 1 && random.once(5)) || i === n - 1) {
+      // Where events were dropped all is looked at, and what is told meanwhile is looked at beside it.
+      if (random.once(4)) session.filesChanged({ paths: [] });
       session.filesChanged({ paths: style === 2 ? [] : waiting });
       waiting = [];
     }
