@@ -5,6 +5,7 @@
 import { EventEmitter } from 'node:events';
 import type { Priority } from './addon';
 import { EngineError, toEngineError, type EngineErrorCode } from './errors';
+import type { KnownSegment } from './manifest';
 import type { Coverage, IngestStatus, PauseReason } from './messages';
 import type { FileRecord, RootIndex, Segment } from './root-index';
 import type { SegmentMemory } from './segment-memory';
@@ -129,6 +130,16 @@ export class Indexer extends EventEmitter<{ status: []; file: [FileRecord] }> {
     const isSuperseded = this.inFlight.length > 0 && this.inFlight.every(({ segment }) => !this.memory.isWanted(segment.key));
     if (isSuperseded) this.stopBackground();
     this.notify();
+  }
+
+  /** The store has segments for these bytes that this engine might have made. */
+  async preferOwn(versions: ReadonlyMap<string, readonly KnownSegment[]>): Promise<void> {
+    try {
+      for (const root of this.roots) for (const record of await root.preferOwn(versions)) this.emit('file', record);
+    } catch (thrown) {
+      const error = toEngineError(thrown);
+      if (!this.refuse(error)) throw error;
+    }
   }
 
   /** Background reading goes on while anybody wants it; a question's segments are read in any case. */

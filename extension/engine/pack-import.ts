@@ -72,6 +72,7 @@ class PackImport {
     }
     const versions = await this.checkedFiles();
     await this.core.packs.add(this.numerics, this.packId(), versions);
+    if (this.numerics === this.core.native.info.numerics) await this.core.indexer.preferOwn(versions);
     this.core.indexer.changed();
     const nTokens = [...this.tokens.values()].reduce((sum, tokens) => sum + tokens.length, 0);
     if (failure !== undefined) {

@@ -965,6 +965,18 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     return false;
   }
 
+  /** The store has segments of this engine's own for these bytes: they are taken in place of another family's. */
+  async preferOwn(versions: ReadonlyMap<string, readonly KnownSegment[]>): Promise<readonly FileRecord[]> {
+    const taken: FileRecord[] = [];
+    for (const record of [...this.records.values()]) {
+      const { path: file, current, next, changed } = record;
+      if (current?.from === undefined || next || changed || this.shadows.has(file)) continue;
+      const segments = versions.get(current.fileKey);
+      if (segments && (await this.takeKnown(record, versionOf(current.fileKey, current.stamp, { segments })))) taken.push(record);
+    }
+    return taken;
+  }
+
   /**
    * Segments of a file for the answer to one question: retained until they are given back, whatever becomes of the file. Those of
    * a file over the budget are no members of the memory for it. Undefined where nothing may be read: its record says why.
@@ -1178,7 +1190,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     const state = this.unavailable === undefined ? this.stateOf(record) : 'unreadable';
     const inMemory = tokensIn(this.readable(record));
     const from = record.current?.from;
-    const pack = from === undefined ? undefined : `from a pack of family ${familyOf(from)}`;
+    const pack = from === undefined ? undefined : `from a pack of family ${familyOf(from)}, until it changes`;
     const detail = this.unavailable ?? record.error ?? record.verdict?.detail ?? pack ?? record.info.detail;
     return {
       root: this.dir,

@@ -39,7 +39,7 @@ export class PackCommands {
     if (result === undefined) return;
     const sentence = `Exported: ${files(result.files)}, ${count(result.tokens)} tokens, ${megabytes(result.bytes)}.`;
     if (result.left_out.length === 0) void vscode.window.showInformationMessage(sentence);
-    else offer(vscode.window.showInformationMessage, `${sentence} ${files(result.left_out.length)} left out: not read, over the budget, or not saved.`, 'Show coverage', 'sala.showCoverage');
+    else offer(vscode.window.showInformationMessage, `${sentence} ${leftOutSentence(result.left_out)}`, 'Show coverage', 'sala.showCoverage');
   }
 
   async import(): Promise<void> {
@@ -51,7 +51,8 @@ export class PackCommands {
     const result = await this.#run('Importing', 'taking in', messages.importPack, place);
     if (result === undefined) return;
     for (const line of result.findings) this.log.warn(`import: ${line}`);
-    const sentence = `Imported: ${files(result.files)}, ${count(result.tokens)} tokens, ${megabytes(result.bytes)}.`;
+    const foreign = result.foreign ? ' It was made on another kind of processor: it is used as it is, and files that change are read here.' : '';
+    const sentence = `Imported: ${files(result.files)}, ${count(result.tokens)} tokens, ${megabytes(result.bytes)}.${foreign}`;
     if (result.findings.length === 0) void vscode.window.showInformationMessage(sentence);
     else offer(vscode.window.showWarningMessage, `${sentence} Some of it was damaged and is read again; the log names it.`, 'Show log', 'sala.showLog');
   }
@@ -90,6 +91,23 @@ export class PackCommands {
       }
     });
   }
+}
+
+const omissions: Record<messages.PackOmission, string> = {
+  over_budget: 'over the budget',
+  unreadable: 'unreadable',
+  stale: 'not read',
+  waiting: 'not read',
+  reading: 'not read',
+  unsaved: 'not saved',
+  foreign: 'imported from another kind of processor, which is not handed on',
+};
+
+/** Each reason that there is, once. */
+function leftOutSentence(leftOut: messages.ExportResult['left_out']): string {
+  const there = new Set(leftOut.map(({ reason }) => reason));
+  const reasons = [...new Set(messages.packOmissions.filter((reason) => there.has(reason)).map((reason) => omissions[reason]))];
+  return `${files(leftOut.length)} left out: ${reasons.join('; ')}.`;
 }
 
 /** A message with a button is shown in full; without one, its first line. */

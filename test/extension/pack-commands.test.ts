@@ -86,7 +86,11 @@ test('export: asks where, shows how far it is, and says what it has written and 
   await (await editor.commands()).export();
   assert.deepEqual(editor.sent, ['exportPack /to/w.pack']);
   assert.deepEqual(editor.reported.map(({ increment }) => increment), [25, 50]);
-  assert.deepEqual(editor.told, ['Exported: 2 files, 1,234 tokens, 5 MB. 1 file left out: not read, over the budget, or not saved.']);
+  assert.deepEqual(editor.told, ['Exported: 2 files, 1,234 tokens, 5 MB. 1 file left out: over the budget.']);
+  const leftOut = (['waiting', 'foreign', 'stale', 'over_budget', 'foreign'] as const).map((reason, i) => ({ root: '/w', path: `${i}.ts`, reason }));
+  const several = new Editor('/to/w.pack', async () => ({ ...result, left_out: leftOut }));
+  await (await several.commands()).export();
+  assert.match(several.told[0]!, / 5 files left out: over the budget; not read; imported from another kind of processor, which is not handed on\.$/);
 });
 
 test('export: until there is something to write it says how far the reading is', async () => {
@@ -108,6 +112,9 @@ test('import: what was taken; what was damaged is a warning, and named in the lo
   const sound = new Editor('/from/w.pack', async () => result);
   await (await sound.commands()).import();
   assert.deepEqual([sound.sent, sound.told], [['importPack /from/w.pack'], ['Imported: 2 files, 1,234 tokens, 5 MB.']]);
+  const foreign = new Editor('/from/w.pack', async () => ({ ...result, foreign: true, numerics: 'cuda.1.kv8' }));
+  await (await foreign.commands()).import();
+  assert.match(foreign.told[0]!, /^Imported: .* It was made on another kind of processor: it is used as it is, and files that change are read here\.$/);
   const damaged = new Editor('/from/w.pack', async () => ({ ...result, damaged: 1, findings: ['segment 00 of a.ts: damaged'] }));
   await (await damaged.commands()).import();
   assert.match(damaged.told[0]!, /^! Imported: .* Some of it was damaged and is read again/);

@@ -404,7 +404,7 @@ check("another family's is used and says so; what changes is read here, and what
   const session = await c.session(core, [workspace]);
   assert.equal((await ingest(session)).encoded_tokens, 0);
   const details = async (): Promise<(string | undefined)[]> => (await session.coverage({})).map(({ detail }) => detail);
-  const mark = 'from a pack of family reference';
+  const mark = 'from a pack of family reference, until it changes';
   assert.deepEqual(await details(), [mark, mark]);
   assert.deepEqual((await session.ask({ id: 1, question: 'Where is a defined?', maxTokens: 2 }, never)).sources.length > 0, true);
   const nothing = await pack(session, c.path('nothing.pack'));
@@ -419,9 +419,16 @@ check("another family's is used and says so; what changes is read here, and what
   const again = await c.open('store', workspace);
   assert.equal((await ingest(again.session)).encoded_tokens, 0);
   assert.deepEqual((await again.session.coverage({})).map(({ detail }) => detail), [undefined, mark]);
-  await again.session.close();
   await c.coldPack(c.workspace('here', files), 'own.pack');
-  await take(again.core.createSession({ kind: 'cli', notify: () => {} }), c.path('own.pack'));
+  const importing = again.core.createSession({ kind: 'cli', notify: () => {} });
+  const ofAgain = async (): Promise<(string | undefined)[]> => (await again.session.coverage({})).map(({ state, detail }) => `${state} ${detail ?? ''}`);
+  assert.deepEqual(await ofAgain(), ['in ', `in ${mark}`]);
+  await take(importing, c.path('own.pack'));
+  // In the root that is open too, and for good.
+  assert.deepEqual(await ofAgain(), ['in ', 'in ']);
+  assert.equal((await ingest(again.session)).encoded_tokens, 0);
+  assert.equal((await pack(again.session, c.path('both.pack'))).files, 2);
+  await again.session.close();
   const both = await c.session(again.core, [workspace]);
   assert.equal((await ingest(both)).encoded_tokens, 0);
   assert.deepEqual((await both.coverage({})).map(({ detail }) => detail), [undefined, undefined]);
