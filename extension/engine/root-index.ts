@@ -126,6 +126,12 @@ interface Differences {
   readonly folderStamps: ReadonlyMap<string, FolderStamp>;
 }
 
+/** Where others have looked since a look at everything began: they know better. Those that looked at a file alone do not know its rules. */
+interface Since {
+  readonly byRules: Set<string>;
+  readonly alone: Set<string>;
+}
+
 /** What a look found, in the words of the search. */
 export interface Changes {
   readonly changed: readonly SearchFile[];
@@ -179,8 +185,8 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
   /** Looks at everything, one after the other. */
   private lookingAtAll: Promise<unknown> = Promise.resolve();
   private walking: AbortController | undefined;
-  /** For each look that others go on beside: where those looked that began after it. */
-  private readonly lookedMeanwhile = new Set<Set<string>>();
+  /** For each look that others go on beside. */
+  private readonly lookedMeanwhile = new Set<Since>();
   private folderStamps = new Map<string, FolderStamp>();
   /** When a look at everything that nobody asked for may come again; whether one is wanted, and under way. */
   private looksAroundAt = 0;
@@ -296,8 +302,8 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
 
   private async lookBeside(signal: AbortSignal, rest = 0): Promise<boolean> {
     const earlier = [...this.lookedMeanwhile];
-    const lookedAt = new Set<string>();
-    this.lookedMeanwhile.add(lookedAt);
+    const since: Since = { byRules: new Set(), alone: new Set() };
+    this.lookedMeanwhile.add(since);
     try {
       const found = await this.differences(signal, rest);
       if (signal.aborted) return false;
@@ -306,22 +312,22 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
       // Rules that nobody told of may have changed after they were read: another look tells.
       this.wantsLookAround ||= rest > 0 && [...found.paths.keys()].some((file) => reachOf(file) !== file);
       // It knows better than what began before it.
-      for (const others of earlier) others.add('');
-      return await this.noteInTurns(found, lookedAt, signal);
+      for (const { byRules } of earlier) byRules.add('');
+      return await this.noteInTurns(found, since, signal);
     } finally {
-      this.lookedMeanwhile.delete(lookedAt);
+      this.lookedMeanwhile.delete(since);
     }
   }
 
-  /** Not where others have looked since this look began: they know better. */
-  private async noteInTurns({ paths, folderStamps }: Differences, lookedAt: ReadonlySet<string>, signal: AbortSignal): Promise<boolean> {
+  private async noteInTurns({ paths, folderStamps }: Differences, { byRules, alone }: Since, signal: AbortSignal): Promise<boolean> {
     const isOver = (): boolean => signal.aborted || this.unavailable !== undefined;
     const names = [...paths.keys()];
     let isDifferent = false;
     const turns = new Turns();
     for (let i = 0; i < names.length && !isOver(); i += notedAtOnce) {
       const note = async (): Promise<void> => {
-        const before = names.slice(i, i + notedAtOnce).filter((file) => !isWithinOne(file, lookedAt));
+        const unknown = names.slice(i, i + notedAtOnce).filter((file) => !isWithinOne(file, byRules));
+        const before = unknown.filter((file) => !alone.has(file));
         const here = before.map((file) => paths.get(file) ?? {});
         const changes = await this.note(
           {
@@ -335,6 +341,8 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
         );
         isDifferent ||= !isNothing(changes);
         await this.tell(changes);
+        const isOld = unknown.filter((file) => alone.has(file));
+        if (isOld.length > 0) isDifferent = (await this.lookAtSome(isOld, [], true)) || isDifferent;
       };
       await this.inTurn(note);
       await turns.due();
@@ -342,7 +350,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     // Once for all of it, since it goes through the list of all files.
     if (isDifferent) await this.inTurn(() => this.admitInTurns(this.tokenBudget));
     await inTurns(folderStamps, ([folder, stamp]) => {
-      if (!isOver() && this.folders.has(folder) && !isWithinOne(folder, lookedAt)) this.folderStamps.set(folder, trusted(stamp));
+      if (!isOver() && this.folders.has(folder) && !isWithinOne(folder, byRules)) this.folderStamps.set(folder, trusted(stamp));
     });
     return isDifferent;
   }
@@ -447,7 +455,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
 
   private async scanAll(signal?: AbortSignal): Promise<void> {
     const began = performance.now();
-    for (const lookedAt of this.lookedMeanwhile) lookedAt.add('');
+    for (const { byRules } of this.lookedMeanwhile) byRules.add('');
     const found = await walk({ root: this.dir, settings: this.settings, ownPaths: this.parts.ownPaths, ...(signal && { signal }) });
     const there = await setInTurns(found.files, (file) => file.path);
     await inTurns(this.records.values(), (record) => {
@@ -472,14 +480,14 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     this.emit('scanned');
   }
 
-  /** `calm`: volatile so far, and no longer. */
-  private async lookAtSome(paths: readonly string[], calm: readonly string[]): Promise<boolean> {
+  /** `calm`: volatile so far, and no longer. `byRules`: they may say something else of a known file than before. */
+  private async lookAtSome(paths: readonly string[], calm: readonly string[], byRules = false): Promise<boolean> {
     const meanwhile = [...this.lookedMeanwhile];
-    const wanted = [...paths.filter((file) => !this.isBarred(file)), ...calm];
+    const wanted = [...paths.filter((file) => byRules || !this.isBarred(file)), ...calm];
     if (wanted.length === 0) return false;
-    let found: Look;
+    let found: Look & { readonly alone: ReadonlySet<string> };
     try {
-      found = await this.found(wanted);
+      found = await this.found(wanted, byRules);
     } catch (thrown) {
       const error = toEngineError(thrown);
       if (error.code !== 'not_a_workspace') throw error;
@@ -487,7 +495,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     }
     // All of it is looked at once it is back.
     const isBack = this.setUnavailable(undefined);
-    for (const lookedAt of meanwhile) for (const file of found.looked) lookedAt.add(file);
+    for (const since of meanwhile) for (const file of found.looked) (found.alone.has(file) ? since.alone : since.byRules).add(file);
     // That it has not changed since is why it is read now: its stamp says nothing new.
     for (const file of calm) this.volatile.release(file);
     const takenBack = new Set(calm.filter((file) => this.isSetAside(file)));
@@ -548,17 +556,18 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
    * way, changes another path, which is looked at for all that it holds for. Not where a file may answer to another case of its name:
    * there only its folder tells what it is called now.
    */
-  private async found(wanted: readonly string[]): Promise<Look> {
+  private async found(wanted: readonly string[], byRules: boolean): Promise<Look & { readonly alone: ReadonlySet<string> }> {
     const again: WalkedFile[] = [];
     const others: string[] = [];
     await someAtOnce(outermost(wanted.map(reachOf)), async (file) => {
-      const known = caseCounts ? this.records.get(file)?.info : undefined;
+      const known = caseCounts && !byRules ? this.records.get(file)?.info : undefined;
       const now = known && (await lookAgain(this.dir, known));
       if (now) again.push(now);
       else others.push(file);
     });
     const found = others.length > 0 ? await look({ root: this.dir, settings: this.settings, ownPaths: this.parts.ownPaths }, others) : nothingFound;
-    return { ...found, root: this.dir, files: [...found.files, ...again], looked: [...found.looked, ...again.map((file) => file.path)] };
+    const alone = again.map((file) => file.path);
+    return { ...found, root: this.dir, files: [...found.files, ...again], looked: [...found.looked, ...alone], alone: new Set(alone) };
   }
 
   /** So many changes at a time that whoever hears of them is soon done. */

@@ -366,6 +366,7 @@ check('what was seen of all is not taken note of where others have looked since'
   const coming = bench.write('src/d1/coming.ts', 'export const coming = 1;\n');
   bench.write('lib/a.ts', 'export const a = 1;\n');
   bench.write('lib/b.ts', 'export const b = 1;\n');
+  bench.write('.gitignore', 'src/d3/f3.ts\nsrc/d4/\n');
   const held = holdDifferences(root, 'after');
   session.filesChanged({ paths: [] });
   await eventually('all was seen', () => held.looks() === 1);
@@ -375,14 +376,18 @@ check('what was seen of all is not taken note of where others have looked since'
   rmSync(coming);
   rmSync(bench.at('lib'), { recursive: true });
   bench.write('lib/c.ts', 'export const c = 1;\n');
-  session.filesChanged({ paths: [files[1]!, files[8]!, coming, bench.at('lib')] });
+  // Which a look at them alone knows no rules of.
+  writeFileSync(files[3]!, 'export const ignored = 1;\n');
+  writeFileSync(files[4]!, 'export const ignored = 1;\n');
+  session.filesChanged({ paths: [files[1]!, files[3]!, files[4]!, files[8]!, coming, bench.at('lib')] });
   await eventually('they were looked at', () => root.records.has('lib/c.ts') && root.records.get('src/d1/f1.ts')?.info.bytes === 28);
   held.letGo();
   await session.ingest(never);
   const there = ['src/d1/f1.ts', 'src/d2/f2.ts', 'src/d1/f8.ts', 'lib/c.ts'];
   for (const file of there) assert.equal(root.records.get(file)?.info.bytes, statSync(bench.at(file)).size, file);
-  for (const file of ['src/d1/coming.ts', 'lib/a.ts', 'lib/b.ts']) assert.equal(root.records.has(file), false, file);
-  assert.equal(root.count().files, 41);
+  const nDeep = files.filter((file) => file.includes('/d4/')).length;
+  for (const file of ['src/d1/coming.ts', 'lib/a.ts', 'lib/b.ts', 'src/d3/f3.ts', 'src/d4/f4.ts']) assert.equal(root.records.has(file), false, file);
+  assert.equal(root.count().files, 42 - 1 - nDeep);
   numbersAreTrue(session);
 });
 
