@@ -301,7 +301,8 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
   }
 
   private async lookBeside(signal: AbortSignal, rest = 0): Promise<boolean> {
-    const earlier = [...this.lookedMeanwhile];
+    // One at leisure that began before knows worse, and takes note of nothing any more.
+    if (rest === 0) for (const { byRules } of this.lookedMeanwhile) byRules.add('');
     const since: Since = { byRules: new Set(), alone: new Set() };
     this.lookedMeanwhile.add(since);
     try {
@@ -311,8 +312,6 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
       if (!found) return await this.inTurn(() => this.lookAtSome([''], []));
       // Rules that nobody told of may have changed after they were read: another look tells.
       this.wantsLookAround ||= rest > 0 && [...found.paths.keys()].some((file) => reachOf(file) !== file);
-      // It knows better than what began before it.
-      for (const { byRules } of earlier) byRules.add('');
       return await this.noteInTurns(found, since, signal);
     } finally {
       this.lookedMeanwhile.delete(since);
