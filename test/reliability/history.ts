@@ -116,12 +116,15 @@ async function editWhileReading(workspace: EditedWorkspace, session: ClientSessi
   const style = random.below(4);
   const reads = random.once(2);
   let reading: Promise<unknown> = Promise.resolve();
+  let looking: Promise<unknown> = Promise.resolve();
   let waiting: string[] = [];
   for (let i = 0; i < n; i++) {
     waiting.push(...workspace.edit());
     if (style === 0 || (style === 1 && random.once(5)) || i === n - 1) {
       // Where events were dropped all is looked at, and what is told meanwhile is looked at beside it.
       if (random.once(4)) session.filesChanged({ paths: [] });
+      // One at leisure sees much of what is over by the time that it takes note.
+      if (random.once(6)) looking = looking.then(() => rootOf(session).lookAround());
       session.filesChanged({ paths: style === 2 ? [] : waiting });
       waiting = [];
     }
@@ -131,7 +134,7 @@ async function editWhileReading(workspace: EditedWorkspace, session: ClientSessi
       if (random.once(2)) await new Promise((resolve) => setTimeout(resolve, random.below(30)));
     }
   }
-  return reading;
+  return Promise.all([reading, looking]);
 }
 
 /** Some documents have text that nobody has saved. */
