@@ -41,6 +41,17 @@ test('the order of admission does not depend on which files came and went', () =
   );
 });
 
+test('many files come among many', () => {
+  const list = new AdmissionList<Candidate>();
+  const files = Array.from({ length: 900 }, (_, i) => file(`${(i * 577) % 900}.x`, i % 5 === 0 ? 'doc' : 'code'));
+  let n = 0;
+  for (const more of [300, 1, 64, 65, 200, 270]) {
+    for (const each of files.slice(n, n + more)) list.add(each);
+    n += more;
+    assert.deepEqual(list.files, sorted(files.slice(0, n)));
+  }
+});
+
 test('changed files first, then recent ones, then the rest, nothing twice and nothing lost', () => {
   assert.deepEqual(readingOrder(['a', 'b', 'c', 'd'], ['d', 'b'], ['b', 'gone', 'c']), ['b', 'd', 'c', 'a']);
   assert.deepEqual(readingOrder(['a', 'b'], [], ['b', 'a']), ['b', 'a']);
