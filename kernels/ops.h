@@ -233,42 +233,75 @@ struct TopkBlocksArgs {
   int n_rows, n_blocks, k;
 };
 
-// Compressed keys of stored segments as selection reads them, 8 bits each with a scale per window: slot i (0 … 3) of block b is
-// window 4b + i of its segment. Eight blocks lie interleaved, a lane each, as two panels of 16 rows of an int8 matrix
-// (kernels/matrix.h); the last eight are filled up. A slot without a window has NaN for its scale.
+// Compressed keys of one block of a stored segment and one K/V head, 8 bits each with a scale per window: its own, windows 4b … 4b + 3 of
+// its segment as far as there are any. Behind them, where `continued`, lies the last window of the block before, which reaches into it:
+// k − head_dim and scales − 1.
 constexpr int kBlockSlots = 4;
+struct BlockWindows {
+  const int8_t* k;      // [n, head_dim]
+  const float* scales;  // [n]
+  int8_t n;             // 0 … kBlockSlots
+  bool continued;
+};
+
+// Coarse keys: windows as selection meets them first. What a window's key has beyond the mean of all, in a basis of coarse_dim vectors
+// that holds most of how keys differ, in 5 bits with a scale per window: x[i] = Σ basis[c, i] · (scale · k[c] − mean[c]),
+// scale' = max|x| / 15, code = round-half-even(x / scale') + 16 (16 where that maximum is below 1e-30).
+// A block's own windows are its slots. Eight blocks lie interleaved, a lane each, as two panels of 16 rows of unsigned bytes
+// (kernels/matrix.h, int8); the last eight are filled up. A slot without a window has NaN for its scale.
 constexpr int kBlockLanes = 8;
-// Where component c of a slot's key lies, and its scale, among those of one head.
-inline int64_t block_key_index(int64_t b, int i, int c, int head_dim) {
-  return ((b / kBlockLanes * 2 + i / 2) * (head_dim / 4) + c / 4) * 64 + (i % 2 * kBlockLanes + b % kBlockLanes) * 4 + c % 4;
+constexpr int kCoarseZero = 16;
+// Where component c of a slot's key lies, and its scale, among those of one K/V head.
+inline int64_t coarse_key_index(int64_t b, int slot, int c, int coarse_dim) {
+  return ((b / kBlockLanes * 2 + slot / 2) * (coarse_dim / 4) + c / 4) * 64 + (slot % 2 * kBlockLanes + b % kBlockLanes) * 4 + c % 4;
 }
-inline int64_t block_scale_index(int64_t b, int i) { return (b / kBlockLanes * kBlockSlots + i) * kBlockLanes + b % kBlockLanes; }
-inline int64_t n_block_slots(int n_blocks) { return int64_t{(n_blocks + kBlockLanes - 1) / kBlockLanes} * kBlockLanes * kBlockSlots; }
+inline int64_t coarse_scale_index(int64_t b, int slot) { return (b / kBlockLanes * kBlockSlots + slot) * kBlockLanes + b % kBlockLanes; }
+inline int64_t n_coarse_slots(int n_blocks) { return int64_t{(n_blocks + kBlockLanes - 1) / kBlockLanes} * kBlockLanes * kBlockSlots; }
+struct CoarseKeysArgs {
+  const BlockWindows* windows;  // [n_kv_heads, n_blocks]
+  const float* basis;           // [n_kv_heads, head_dim, coarse_dim]
+  const float* mean;            // [n_kv_heads, head_dim]
+  uint8_t* keys;                // [n_kv_heads, n_coarse_slots · coarse_dim], see coarse_key_index
+  float* scales;                // [n_kv_heads, n_coarse_slots], see coarse_scale_index
+  int n_blocks, n_kv_heads, head_dim, coarse_dim;
+};
 
 // The k best blocks of a scope that is stored in 8 bit (design section 4), as ascending indices, −1 padded; at ties the lower index.
-// The score of a block is what block_scores gives it with k2 = null and all windows visible, but for the query, which is rounded
-// to 16 bit, so that its products with the keys are integers and the same everywhere:
-//   s[h] = max|q[h]| / 32512 (1 where that maximum is below 1e-30), q16 = round-half-even(q / s)
-//   z[h, j] = (q_scale · s[h]) · (scale[j] · Σ q16[h] · k[j])
-//   P[h, j] = exp(z − m) / l, with m and l = Σ exp(z − m) over all windows; A[j] = Σ over the heads of the group P, ascending
-//   score[b] = max of A over the block's own windows and, where `continued`, the last one of the block before, which reaches into it
+// Coarse keys are met first, and only the windows of the best blocks by them, the candidates, as they are stored. Queries are rounded,
+// so that their products with keys are integers and the same everywhere:
+//   windows   s[h] = max|q[h]| / 32512 (1 where that maximum is below 1e-30), q16 = round-half-even(q / s),
+//             z[h, j] = (q_scale · s[h]) · (scale[j] · Σ q16[h] · k[j])
+//   coarse    x[h, i] = Σ q[h, c] · basis[c, i], s'[h] = max|x[h]| / 63 (likewise), q7 = round-half-even(x / s'),
+//             y[h, j] = (q_scale · s'[h]) · (scale'[j] · Σ q7[h] · (code[j] − 16)) + q_scale · Σ q[h, c] · mean[c]
+//   u[b] = Σ over the heads of the group exp(max y[h, j] over the own windows of b and the last slot of block b − 1) / Σ exp(y[h, j]) over
+//          all windows
+//   candidates: the n_select_candidates blocks of the largest u, at ties the lower index
+//   l[h] = Σ over the candidates' own windows exp(z[h, j]) + Σ over those of the other blocks exp(y[h, j])
+//   A[j] = Σ over the heads exp(z[h, j]) / l[h]; score[b] = max of A over the windows of a candidate, its own and the one that reaches into it
+// Where all blocks are candidates this is the score of block_scores with k2 = null and all windows visible, and what is coarse is not read.
 struct SelectBlocksArgs {
-  const float* q;            // [n_tokens, n_heads, head_dim]
-  const float* q_scale;      // [n_tokens]
-  const int8_t* keys;        // [n_kv_heads, n_block_slots · head_dim], see block_key_index
-  const float* scales;       // [n_kv_heads, n_block_slots], see block_scale_index
-  const uint8_t* continued;  // [n_blocks]: 1 where the block before is of the same segment
+  const float* q;               // [n_tokens, n_heads, head_dim]
+  const float* q_scale;         // [n_tokens]
+  const BlockWindows* windows;  // [n_kv_heads, n_blocks]
+  CoarseKeysArgs coarse;        // of the same windows
   int n_blocks;
-  int32_t* selected;         // [n_tokens, n_kv_heads, k]
+  int32_t* selected;            // [n_tokens, n_kv_heads, k]
   int k;
-  float* memory;             // [select_blocks_memory], scratch
+  float* memory;                // [select_blocks_memory], scratch
   int n_tokens, n_heads, n_kv_heads, head_dim;
 };
-constexpr int kSelectTokens = 8;          // that are scored at a time
-constexpr int kSelectSectionBlocks = 2048;  // that one task scores
+// 12 for each of the k and, of many blocks, a 16th.
+inline int n_select_candidates(int n_blocks, int k) {
+  const int64_t n = int64_t{12} * k > n_blocks / 16 ? int64_t{12} * k : n_blocks / 16;
+  return static_cast<int>(n < n_blocks ? n : n_blocks);
+}
+constexpr int kSelectTokens = 8;         // that are ranked at a time
+constexpr int kSelectChunkBlocks = 64;   // whose logits stay in L1 until their maximum is known
+constexpr int kSelectSectionChunks = 32; // that one task ranks
+inline int64_t n_select_chunks(int n_blocks) { return (n_blocks + kSelectChunkBlocks - 1) / kSelectChunkBlocks; }
 inline int64_t select_blocks_memory(int n_tokens, int n_heads, int n_blocks) {
-  const int64_t n_sections = (n_blocks + kSelectSectionBlocks - 1) / kSelectSectionBlocks;
-  return int64_t{n_tokens < kSelectTokens ? n_tokens : kSelectTokens} * n_heads * (n_block_slots(n_blocks) / kBlockSlots + 2 * n_sections);
+  const int64_t per_head = n_select_chunks(n_blocks) * (2 * kSelectChunkBlocks + 2);
+  return int64_t{n_tokens < kSelectTokens ? n_tokens : kSelectTokens} * n_heads * per_head;
 }
 
 // Keys of one K/V head of one segment, for reading.
@@ -307,6 +340,7 @@ struct Ops {
   void (*compress_keys)(const CompressKeysArgs&, Stream&);
   void (*block_scores)(const BlockScoresArgs&, Stream&);
   void (*topk_blocks)(const TopkBlocksArgs&, Stream&);
+  void (*coarse_keys)(const CoarseKeysArgs&, Stream&);
   void (*select_blocks)(const SelectBlocksArgs&, Stream&);
   void (*read_mass)(const ReadMassArgs&, Stream&);
 };

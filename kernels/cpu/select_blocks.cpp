@@ -1,17 +1,6 @@
-// Blocks of a scope in two passes. The first one reads all keys once and keeps, for each head, the softmax's maximum and sum, and its
-// largest logit in each block. From these the second one knows which few blocks can be among the best, and scores them alone.
-//
-// Why no other block can be. With Λ = m + ln l of a head, its P of a window is e^(z − Λ). Let z[h] be a head's largest logit among the
-// block's own windows, n the heads of a group, and
-//   u = max over the heads of (z[h] − Λ[h]),   U = Σ over the heads e^(z[h] − Λ[h])
-// The largest A of the block's own windows, S, has e^u ≤ S ≤ U ≤ n · e^u: A of the window that u is of has that term, and none is
-// negative; and each term of any A is at most that head's term of U. So
-//   1. with τ, the k-th largest u, k blocks have an S of e^τ or more: one with u < τ − ln n is below all of these;
-//   2. the blocks with u ≥ τ are scored; the k-th largest S of theirs, σ, is no greater than that of all blocks: one with U < σ is below.
-// Blocks that are below are left out. What such a block may lack is the score that it has by the last window of the block before:
-// that one adds it to the list, and if it is left out itself, that window's A is below, too.
-// All of it is computed with rounding. z is the same floats in both passes; what is subtracted from it is off by some 2^-23 of its size,
-// exponentials by 1.5e-6 of theirs, quotients and sums by some 2^-24; kSlack and kSlackOfLog are a hundred times that and more.
+// Blocks of a scope in two passes. The first one meets the coarse keys of all windows and keeps, for each head, the softmax's maximum and
+// sum and what each block has of it. The second one ranks the blocks by that, gathers the windows of the best as they are stored, and
+// scores these alone: of 15,700 blocks 980 are candidates.
 #include "kernels/cpu/best_k.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/simd_wide.h"
@@ -22,14 +11,16 @@ namespace sala::SALA_ISA {
 namespace {
 
 constexpr int kMaxHeads = 128;  // of a group
-constexpr int kSlots = kBlockLanes * kBlockSlots;  // of the blocks that lie interleaved
-constexpr int kSectionGroups = kSelectSectionBlocks / kBlockLanes;
-constexpr int kChunkGroups = 8;  // whose logits stay in L1 until their maximum is known
-constexpr float kSlack = 1e-2f, kSlackOfLog = 1e-5f;
-constexpr float kLeastLog = -80;  // e^x is 0 soon below it (simd.h): then every block may be as good as the k-th best
+constexpr int kPanel = 16;  // keys that are met at a time
+constexpr int kReach = kBlockSlots + 1;  // windows of a block at most, with the one that reaches into it
+constexpr int kGroupSlots = kBlockLanes * kBlockSlots;  // of the blocks that lie interleaved
+constexpr int kChunkGroups = kSelectChunkBlocks / kBlockLanes;
+constexpr int kChunkSlots = kChunkGroups * kGroupSlots;
+constexpr int kAhead = 8;  // candidates whose windows are on their way
+constexpr int kAheadBytes = 4096;  // of coarse keys
 constexpr float kInfinity = __builtin_inff();
 
-static_assert(kSelectSectionBlocks % kBlockLanes == 0 && kSectionGroups % kChunkGroups == 0);
+static_assert(kSelectChunkBlocks % kBlockLanes == 0 && kGroupSlots == 2 * kPanel);
 
 // Takes arrays out of a thread's scratch memory; with no memory, counts the bytes.
 struct Arrays {
@@ -44,7 +35,7 @@ struct Arrays {
   }
 };
 
-// The queries of the heads of one group, of one token, in 16 bit. z = factors[h] · y, where y = scale of the key · integer product.
+// The queries of the heads of one group, of one token, in 16 bit. z = factors[h] · (scale of the key · integer product).
 struct Queries {
   int n_heads, head_dim;
   int16_t* rows;  // [n_heads, head_dim], as dot_wide wants them
@@ -80,276 +71,390 @@ struct Queries {
     return h + Rows;
   }
 
-  // y of the slots of eight blocks, [n_heads, stride]; −∞ where there is no window.
-  void meet(const int8_t* keys, const float* scales, float* y, int64_t stride) const {
+  // z of the 16 keys of a panel, [n_heads, stride]; −∞ where a key has no scale.
+  void meet(const int8_t* panel, const float* scales, float* z, int64_t stride) const {
+    for (int h = 0; h < n_heads;) {
+      const int left = n_heads - h;
+      if (left >= 8) h = dots<8>(panel, h);
+      else if (left == 7) h = dots<7>(panel, h);
+      else if (left >= 4) h = dots<4>(panel, h);
+      else if (left >= 2) h = dots<2>(panel, h);
+      else h = dots<1>(panel, h);
+    }
     const F32x8 none = F32x8::set1(-kInfinity);
-    for (int at = 0; at < kSlots; at += 16) {
-      for (int h = 0; h < n_heads;) {
-        const int left = n_heads - h;
-        if (left >= 8) h = dots<8>(keys + at * head_dim, h);
-        else if (left == 7) h = dots<7>(keys + at * head_dim, h);
-        else if (left >= 4) h = dots<4>(keys + at * head_dim, h);
-        else if (left >= 2) h = dots<2>(keys + at * head_dim, h);
-        else h = dots<1>(keys + at * head_dim, h);
-      }
-      for (int i = at; i < at + 16; i += kLanes) {
-        const F32x8 scale = F32x8::load(scales + i);
-        for (int h = 0; h < n_heads; ++h) max(I32x8::load(sums + 16 * h + i - at).to_f32() * scale, none).store(y + h * stride + i);
+    for (int i = 0; i < kPanel; i += kLanes) {
+      const F32x8 scale = F32x8::load(scales + i);
+      for (int h = 0; h < n_heads; ++h) {
+        const F32x8 y = I32x8::load(sums + 16 * h + i).to_f32() * scale;
+        max(F32x8::set1(factors[h]) * y, none).store(z + h * stride + i);
       }
     }
   }
 };
 
-// What the first pass leaves for each head of one group and token.
-struct Scored {
-  float* peaks;      // [n_heads, peak_stride]: largest y of each block
-  int64_t peak_stride;
-  float* maxima;     // [n_heads, n_sections]: largest y of each section
-  float* sums;       // [n_heads, n_sections]: Σ exp(z − the section's largest)
-  int n_sections;
+// The same queries in the basis of the coarse keys, in 7 bit. y = factors[h] · (scale of the key · integer product) + of_mean[h].
+struct CoarseQueries {
+  int n_heads, n_dims;
+  int8_t* rows;  // [n_heads, n_dims]
+  float *factors, *of_mean;
+  int32_t* zeros;  // [n_heads, 16]: what the codes' zero adds, taken off
+  int32_t* sums;   // [n_heads, 16], scratch
+  float* x;        // [n_dims], scratch
 
-  Scored(const SelectBlocksArgs& args, int t, int g)
-      : peak_stride(n_block_slots(args.n_blocks) / kBlockSlots),
-        n_sections((args.n_blocks + kSelectSectionBlocks - 1) / kSelectSectionBlocks) {
+  CoarseQueries(const SelectBlocksArgs& args, Arrays& arrays)
+      : n_heads(args.n_heads / args.n_kv_heads), n_dims(args.coarse.coarse_dim), rows(arrays.take<int8_t>(int64_t{n_heads} * n_dims)),
+        factors(arrays.take<float>(n_heads)), of_mean(arrays.take<float>(n_heads)), zeros(arrays.take<int32_t>(int64_t{n_heads} * 16)),
+        sums(arrays.take<int32_t>(int64_t{n_heads} * 16)), x(arrays.take<float>(n_dims)) {}
+
+  void round(const SelectBlocksArgs& args, int t, int g) {
+    const int d = args.head_dim;
+    const float *basis = args.coarse.basis + int64_t{g} * d * n_dims, *mean = args.coarse.mean + int64_t{g} * d;
+    for (int h = 0; h < n_heads; ++h) {
+      const float* q = args.q + (int64_t{t} * args.n_heads + g * n_heads + h) * d;
+      F32x8 with_mean = F32x8::zero(), maxima = F32x8::zero();
+      for (int c = 0; c < d; c += kLanes) with_mean = fma(F32x8::load(q + c), F32x8::load(mean + c), with_mean);
+      for (int i = 0; i < n_dims; i += kLanes) {
+        F32x8 sum = F32x8::zero();
+        for (int c = 0; c < d; ++c) sum = fma(F32x8::load(basis + c * n_dims + i), F32x8::set1(q[c]), sum);
+        maxima = max(abs(sum), maxima);
+        sum.store(x + i);
+      }
+      const float largest = max_lane(maxima), scale = largest < 1e-30f ? 1 : largest / 63;
+      factors[h] = args.q_scale[t] * scale;
+      of_mean[h] = args.q_scale[t] * sum(with_mean);
+      int32_t total = 0;
+      for (int i = 0; i < n_dims; ++i) {
+        float code = (x[i] / scale + 12582912.0f) - 12582912.0f;
+        code = code > -63 ? code : -63;  // what is no number, too
+        rows[h * n_dims + i] = static_cast<int8_t>(code < 63 ? code : 63);
+        total += rows[h * n_dims + i];
+      }
+      for (int i = 0; i < 16; ++i) zeros[16 * h + i] = -kCoarseZero * total;
+    }
+  }
+
+  template <int Rows>
+  int dots(const uint8_t* panel, int h) const {
+    dot_bytes<Rows>(panel, rows + int64_t{h} * n_dims, n_dims, n_dims, sums + 16 * h);
+    return h + Rows;
+  }
+
+  // y, but for factor and mean, of the slots of eight blocks, [n_heads, stride]; NaN where there is no window.
+  void meet(const uint8_t* keys, const float* scales, float* y, int64_t stride) const {
+    for (const uint8_t *line = keys + kAheadBytes, *end = line + kGroupSlots * n_dims; line < end; line += 128) {
+      __builtin_prefetch(line);
+      __builtin_prefetch(line + 64);
+    }
+    for (int at = 0; at < kGroupSlots; at += kPanel, keys += int64_t{kPanel} * n_dims) {
+      std::memcpy(sums, zeros, sizeof(int32_t) * 16 * n_heads);
+      for (int h = 0; h < n_heads;) {
+        const int left = n_heads - h;
+        if constexpr (kTokenTile >= 8) {
+          if (left >= 7) {
+            h = left == 7 ? dots<7>(keys, h) : dots<8>(keys, h);
+            continue;
+          }
+        }
+        if (left >= 4) h = dots<4>(keys, h);
+        else if (left == 3) h = dots<3>(keys, h);
+        else if (left == 2) h = dots<2>(keys, h);
+        else h = dots<1>(keys, h);
+      }
+      const F32x16 scale = F32x16::load(scales + at);
+      float* to = y + at;
+      for (const int32_t *of_head = sums, *end = sums + 16 * n_heads; of_head < end; of_head += 16, to += stride) {
+        (I32x16::load(of_head).to_f32() * scale).store(to);
+      }
+    }
+  }
+};
+
+// What the first pass leaves for the heads of one group and token; y as CoarseQueries::meet gives it.
+struct Ranked {
+  int64_t n_chunks, n_rows;
+  float* peaks;   // [n_heads, n_rows]: largest y of a block's windows
+  float* masses;  // [n_heads, n_rows]: Σ exp(y − the chunk's largest) of a block's own windows
+  float* maxima;  // [n_heads, n_chunks]: largest y of each chunk
+  float* sums;    // [n_heads, n_chunks]: Σ of its masses
+
+  Ranked(const SelectBlocksArgs& args, int t, int g) : n_chunks(n_select_chunks(args.n_blocks)), n_rows(n_chunks * kSelectChunkBlocks) {
     const int n_per_group = args.n_heads / args.n_kv_heads;
-    peaks = args.memory + (int64_t{t} * args.n_heads + g * n_per_group) * (peak_stride + 2 * n_sections);
-    maxima = peaks + n_per_group * peak_stride;
-    sums = maxima + int64_t{n_per_group} * n_sections;
+    peaks = args.memory + (int64_t{t} * args.n_heads + g * n_per_group) * (2 * n_rows + 2 * n_chunks);
+    masses = peaks + n_per_group * n_rows;
+    maxima = masses + n_per_group * n_rows;
+    sums = maxima + n_per_group * n_chunks;
   }
 };
 
 // The first pass for one token and group.
-struct Scoring {
+struct Ranking {
   const SelectBlocksArgs& args;
-  Queries queries;
-  float* y;  // [n_heads, kChunkGroups, kSlots]
+  CoarseQueries queries;
+  float* y;        // [n_heads, kChunkSlots]
+  float* reaching; // [n_heads]: y of the last slot of the block before
 
-  Scoring(const SelectBlocksArgs& args, Arrays& arrays)
-      : args(args), queries(args, arrays), y(arrays.take<float>(int64_t{queries.n_heads} * kChunkGroups * kSlots)) {}
+  Ranking(const SelectBlocksArgs& args, Arrays& arrays)
+      : args(args), queries(args, arrays), y(arrays.take<float>(int64_t{queries.n_heads} * kChunkSlots)),
+        reaching(arrays.take<float>(queries.n_heads)) {}
 
-  void run(int t, int g, int s, const Scored& scored);
-};
-
-// Section s.
-void Scoring::run(int t, int g, int s, const Scored& scored) {
-  queries.round(args, t, g);
-  const int64_t first_group = int64_t{s} * kSectionGroups, all_groups = scored.peak_stride / kBlockLanes;
-  const int64_t last_group = first_group + kSectionGroups < all_groups ? first_group + kSectionGroups : all_groups;
-  const int8_t* keys = args.keys + (g * all_groups + first_group) * kSlots * args.head_dim;
-  const float* scales = args.scales + (g * all_groups + first_group) * kSlots;
-  constexpr int64_t kStride = kChunkGroups * kSlots;
-  float maxima[kMaxHeads];
-  F32x8 sums[kMaxHeads], peaks[kMaxHeads];
-  for (int h = 0; h < queries.n_heads; ++h) {
-    maxima[h] = -kInfinity;
-    sums[h] = F32x8::zero();
-  }
-  for (int64_t group = first_group; group < last_group; group += kChunkGroups) {
-    const int n_groups = last_group - group < kChunkGroups ? static_cast<int>(last_group - group) : kChunkGroups;
-    for (int h = 0; h < queries.n_heads; ++h) peaks[h] = F32x8::set1(-kInfinity);
-    for (int i = 0; i < n_groups; ++i, keys += int64_t{kSlots} * args.head_dim, scales += kSlots) {
-      float* to = y + i * kSlots;
-      queries.meet(keys, scales, to, kStride);
-      for (int h = 0; h < queries.n_heads; ++h, to += kStride) {
-        const F32x8 peak = max(max(F32x8::load(to), F32x8::load(to + 8)), max(F32x8::load(to + 16), F32x8::load(to + 24)));
-        peak.store(scored.peaks + h * scored.peak_stride + (group + i) * kBlockLanes);
-        peaks[h] = max(peak, peaks[h]);
-      }
+  // Section s.
+  void run(int t, int g, int s, const Ranked& ranked) {
+    queries.round(args, t, g);
+    const int64_t n_slots = n_coarse_slots(args.n_blocks);
+    const uint8_t* keys = args.coarse.keys + g * n_slots * queries.n_dims;
+    const float* scales = args.coarse.scales + g * n_slots;
+    const int64_t first = int64_t{s} * kSelectSectionChunks, rest = ranked.n_chunks - first;
+    const int64_t last = first + (rest < kSelectSectionChunks ? rest : kSelectSectionChunks);
+    if (first > 0) {
+      const int64_t slot = first * kChunkSlots - kGroupSlots;
+      queries.meet(keys + slot * queries.n_dims, scales + slot, y, kChunkSlots);
+      for (int h = 0; h < queries.n_heads; ++h) reaching[h] = y[h * kChunkSlots + kGroupSlots - 1];
     }
+    for (int64_t chunk = first; chunk < last; ++chunk) {
+      const int64_t slot = chunk * kChunkSlots;
+      const int n_groups = static_cast<int>(((n_slots < slot + kChunkSlots ? n_slots : slot + kChunkSlots) - slot) / kGroupSlots);
+      for (int i = 0; i < n_groups; ++i) {
+        const int64_t at = slot + i * kGroupSlots;
+        queries.meet(keys + at * queries.n_dims, scales + at, y + i * kGroupSlots, kChunkSlots);
+      }
+      take_chunk(chunk, n_groups, ranked);
+    }
+  }
+
+  void take_chunk(int64_t chunk, int n_groups, const Ranked& ranked) {
+    const int64_t first = chunk * kSelectChunkBlocks;
     for (int h = 0; h < queries.n_heads; ++h) {
-      const float peak = max_lane(peaks[h]), factor = queries.factors[h];
-      if (peak > maxima[h]) {
-        sums[h] = sums[h] * F32x8::set1(exp(factor * maxima[h] - factor * peak));
-        maxima[h] = peak;
+      const float *of_head = y + h * kChunkSlots, factor = queries.factors[h];
+      float *peaks = ranked.peaks + h * ranked.n_rows + first, *masses = ranked.masses + h * ranked.n_rows + first;
+      float before[1 + kSelectChunkBlocks];  // y of the last slots, one block behind
+      before[0] = reaching[h];
+      F32x8 largest = F32x8::set1(-kInfinity);
+      for (int i = 0; i < n_groups; ++i) {
+        const float* of_group = of_head + i * kGroupSlots;
+        const F32x8 slot3 = F32x8::load(of_group + 24);
+        // Where one is NaN, max gives the other one if that comes second.
+        F32x8 own = max(F32x8::load(of_group), F32x8::set1(-kInfinity));
+        own = max(slot3, max(F32x8::load(of_group + 16), max(F32x8::load(of_group + 8), own)));
+        largest = max(own, largest);
+        own.store(peaks + i * kBlockLanes);
+        slot3.store(before + 1 + i * kBlockLanes);
       }
-      if (maxima[h] == -kInfinity) continue;  // no window yet
-      const F32x8 factors = F32x8::set1(factor), minus_max = F32x8::set1(-(factor * maxima[h]));
-      const float* from = y + h * kStride;
-      F32x8 sum = sums[h];
-      for (int i = 0; i < n_groups * kSlots; i += kLanes) sum = sum + exp_of_negative(fma(factors, F32x8::load(from + i), minus_max));
-      sums[h] = sum;
+      reaching[h] = before[n_groups * kBlockLanes];
+      const float maximum = max_lane(largest);
+      const F32x16 factors = F32x16::set1(factor), minus_max = F32x16::set1(-(factor * maximum));
+      F32x8 sums = F32x8::zero();
+      for (int i = 0; i < n_groups; ++i) {
+        const float* of_group = of_head + i * kGroupSlots;
+        const F32x16 first = exp_of_negative_roughly(fma(factors, F32x16::load(of_group), minus_max));
+        const F32x16 last = exp_of_negative_roughly(fma(factors, F32x16::load(of_group + 16), minus_max));
+        const F32x8 mass = (first.low_half() + first.high_half()) + (last.low_half() + last.high_half());
+        mass.store(masses + i * kBlockLanes);
+        sums = sums + mass;
+      }
+      // Only now: what was stored a moment ago cannot be loaded across two stores without waiting for them.
+      for (int i = 0; i < n_groups * kBlockLanes; i += kLanes) max(F32x8::load(before + i), F32x8::load(peaks + i)).store(peaks + i);
+      ranked.maxima[h * ranked.n_chunks + chunk] = maximum;
+      ranked.sums[h * ranked.n_chunks + chunk] = sum(sums);
     }
   }
-  for (int h = 0; h < queries.n_heads; ++h) {
-    scored.maxima[h * scored.n_sections + s] = maxima[h];
-    scored.sums[h * scored.n_sections + s] = sum(sums[h]);
-  }
-}
+};
 
 // The second pass for one token and group.
 struct Selection {
   const SelectBlocksArgs& args;
   Queries queries;
-  float *max, *sum, *log;  // [n_heads]: m, l and Λ
-  float* u;                // [blocks, filled up to eights]
-  float* best;             // [k]: the largest u so far, ascending
-  int32_t* candidates;     // [n_blocks]
-  float* upper;            // [n_blocks]: U of each candidate
-  float *own, *last;       // [n_blocks]: of each candidate, S and A of the last slot; own < 0: not scored
-  int32_t* ids;            // [n_blocks]: blocks in the end, with their scores
-  float* scores;
-  uint32_t* keys;
-  int8_t* panel;           // the keys of eight candidates, and their scales
-  float *panel_scales, *y;
+  CoarseQueries coarse_queries;
+  int n_candidates, n_windows;
+  int32_t* candidates;  // [n_candidates]
+  float* scores;        // of all blocks, then of the candidates
+  uint32_t* keys;       // scratch of select_best
+  int32_t* likely;      // [n_blocks]: blocks that may be candidates, and their scores
+  float* likely_scores;
+  float* shares;        // [n_heads, n_chunks]: what a chunk's masses count among those of all
+  float *inverses;      // [n_heads]: of Σ exp(y − peak) over all windows
+  float *others, *peak; // [n_heads]: Σ exp(y − peak) over the windows of the blocks that are no candidates
+  // The candidates' windows, ascending, each once.
+  const int8_t** rows;
+  float *scales, *is_own, *a;
+  int32_t *begin, *end;  // [n_candidates]: those of a candidate, with the one that reaches into it
+  float* z;              // [n_heads, n_windows]
+  int8_t* panel;
 
-  Selection(const SelectBlocksArgs& args, Arrays& arrays) : args(args), queries(args, arrays) {
-    max = arrays.take<float>(queries.n_heads);
-    sum = arrays.take<float>(queries.n_heads);
-    log = arrays.take<float>(queries.n_heads);
-    u = arrays.take<float>(args.n_blocks + kBlockLanes);
-    best = arrays.take<float>(args.k);
-    candidates = arrays.take<int32_t>(args.n_blocks);
-    upper = arrays.take<float>(args.n_blocks);
-    own = arrays.take<float>(args.n_blocks);
-    last = arrays.take<float>(args.n_blocks);
-    ids = arrays.take<int32_t>(args.n_blocks);
-    scores = arrays.take<float>(args.n_blocks);
-    keys = arrays.take<uint32_t>(args.n_blocks);
-    panel = arrays.take<int8_t>(kSlots * args.head_dim);
-    panel_scales = arrays.take<float>(kSlots);
-    y = arrays.take<float>(int64_t{queries.n_heads} * kSlots);
+  Selection(const SelectBlocksArgs& args, Arrays& arrays) : args(args), queries(args, arrays), coarse_queries(args, arrays) {
+    n_candidates = n_select_candidates(args.n_blocks, args.k);
+    n_windows = (kReach * n_candidates + kPanel - 1) / kPanel * kPanel;
+    candidates = arrays.take<int32_t>(n_candidates);
+    scores = arrays.take<float>(args.n_blocks + 16);
+    keys = arrays.take<uint32_t>(2 * int64_t{args.n_blocks});
+    likely = arrays.take<int32_t>(args.n_blocks);
+    likely_scores = arrays.take<float>(args.n_blocks);
+    shares = arrays.take<float>(queries.n_heads * n_select_chunks(args.n_blocks));
+    inverses = arrays.take<float>(queries.n_heads);
+    others = arrays.take<float>(queries.n_heads);
+    peak = arrays.take<float>(queries.n_heads);
+    rows = arrays.take<const int8_t*>(n_windows);
+    scales = arrays.take<float>(n_windows);
+    is_own = arrays.take<float>(n_windows);
+    a = arrays.take<float>(n_windows);
+    begin = arrays.take<int32_t>(n_candidates);
+    end = arrays.take<int32_t>(n_candidates);
+    z = arrays.take<float>(int64_t{queries.n_heads} * n_windows);
+    panel = arrays.take<int8_t>(int64_t{kPanel} * args.head_dim);
   }
 
-  void normalise(const Scored& scored) {
-    for (int h = 0; h < queries.n_heads; ++h) {
-      const float* maxima = scored.maxima + int64_t{h} * scored.n_sections;
-      const float* sums = scored.sums + int64_t{h} * scored.n_sections;
-      float peak = -kInfinity;
-      for (int s = 0; s < scored.n_sections; ++s) peak = maxima[s] > peak ? maxima[s] : peak;
-      max[h] = queries.factors[h] * peak;
-      sum[h] = 0;
-      for (int s = 0; s < scored.n_sections; ++s) sum[h] = fma(sums[s], exp(queries.factors[h] * maxima[s] - max[h]), sum[h]);
-      log[h] = max[h] + __builtin_logf(sum[h]);
+  // Fills candidates, others and peak.
+  void choose_candidates(const Ranked& ranked, int t, int g) {
+    coarse_queries.round(args, t, g);
+    const int n_heads = queries.n_heads;
+    const int64_t n_chunks = ranked.n_chunks;
+    for (int h = 0; h < n_heads; ++h) {
+      const float *maxima = ranked.maxima + h * n_chunks, *sums = ranked.sums + h * n_chunks, factor = coarse_queries.factors[h];
+      float* share = shares + h * n_chunks;
+      float largest = -kInfinity, total = 0;
+      for (int64_t i = 0; i < n_chunks; ++i) largest = maxima[i] > largest ? maxima[i] : largest;
+      for (int64_t i = 0; i < n_chunks; ++i) {
+        share[i] = exp(factor * maxima[i] - factor * largest);
+        total = fma(sums[i], share[i], total);
+      }
+      for (int64_t i = 0; i < n_chunks; ++i) share[i] = share[i] / total;
+      peak[h] = factor * largest;
+      others[h] = total;
+      inverses[h] = 1 / total;
+    }
+    for (int64_t b = 0; b < args.n_blocks; b += 16) {
+      F32x16 u = F32x16::set1(0);
+      for (int h = 0; h < n_heads; ++h) {
+        const F32x16 peaks = F32x16::load(ranked.peaks + h * ranked.n_rows + b);
+        const F32x16 weight = exp_of_negative_roughly(fma(F32x16::set1(coarse_queries.factors[h]), peaks, F32x16::set1(-peak[h])));
+        u = fma(weight, F32x16::set1(inverses[h]), u);
+      }
+      u.store(scores + b);
+    }
+    best_blocks();
+    // Candidates' coarse masses are taken off the sum of all; their windows' own, nearly as large, come instead, so what rounding leaves
+    // of the difference is small beside the sum.
+    for (int h = 0; h < n_heads; ++h) {
+      float of_candidates = 0;
+      for (int i = 0; i < n_candidates; ++i) {
+        const int64_t b = candidates[i];
+        of_candidates = fma(ranked.masses[h * ranked.n_rows + b], shares[h * n_chunks + b / kSelectChunkBlocks], of_candidates);
+      }
+      others[h] = of_candidates < 1 ? others[h] * (1 - of_candidates) : 0;
+      peak[h] += coarse_queries.of_mean[h];
     }
   }
 
-  // u of all blocks, and the k largest of them.
-  void bound(const Scored& scored) {
-    forget_best();
-    for (int b = 0; b < args.n_blocks; b += kBlockLanes) {
-      F32x8 most = F32x8::set1(-kInfinity);
-      for (int h = 0; h < queries.n_heads; ++h) {
-        const F32x8 peaks = F32x8::load(scored.peaks + h * scored.peak_stride + b);
-        most = sala::SALA_ISA::max(fma(F32x8::set1(queries.factors[h]), peaks, F32x8::set1(-log[h])), most);
+  // candidates = those of the largest scores. All that could be among them are taken out of the many first: what is above a bound that
+  // some of every eighth block make likely.
+  void best_blocks() {
+    constexpr int kSampled = 8;
+    const int n = args.n_blocks, n_samples = (n + kSampled - 1) / kSampled, n_best = n_candidates / kSampled * 5 / 4 + 8;
+    int n_likely = 0;
+    if (n_best < n_samples / 2) {
+      for (int i = 0; i < n_samples; ++i) likely_scores[i] = scores[i * kSampled];
+      select_best(likely_scores, n_samples, n_best, keys, likely);
+      float bound = likely_scores[likely[0]];
+      for (int i = 1; i < n_best; ++i) bound = likely_scores[likely[i]] < bound ? likely_scores[likely[i]] : bound;
+      for (int b = 0; b < n; b += kLanes) {
+        if (max_lane(F32x8::load(scores + b)) < bound) continue;
+        for (int i = b; i < b + kLanes && i < n; ++i) {
+          if (scores[i] < bound) continue;
+          likely_scores[n_likely] = scores[i];
+          likely[n_likely++] = i;
+        }
       }
-      most.store(u + b);
-      if (!(max_lane(most) > best[0])) continue;
-      for (int i = 0; i < kBlockLanes; ++i) take_best(u[b + i]);
     }
+    if (n_likely < n_candidates) return select_best(scores, n, n_candidates, keys, candidates);
+    select_best(likely_scores, n_likely, n_candidates, keys, candidates);
+    for (int i = 0; i < n_candidates; ++i) candidates[i] = likely[candidates[i]];
   }
 
-  void forget_best() {
-    for (int i = 0; i < args.k; ++i) best[i] = -kInfinity;
-  }
-  void take_best(float x) {
-    if (!(x > best[0])) return;
-    int i = 0;
-    for (; i + 1 < args.k && best[i + 1] < x; ++i) best[i] = best[i + 1];
-    best[i] = x;
-  }
-
-  // Lists the blocks with u ≥ least, and U of each.
-  int list_candidates(const Scored& scored, float least) {
-    int n = 0;
-    for (int b = 0; b < args.n_blocks; b += kBlockLanes) {
-      const int n_lanes = args.n_blocks - b < kBlockLanes ? args.n_blocks - b : kBlockLanes;
-      const int n_before = n;
-      for (int i = 0; i < n_lanes; ++i) {
-        if (!(u[b + i] < least)) candidates[n++] = b + i;
+  // Fills rows, scales, is_own, begin and end; returns the number of windows.
+  int list_windows(int g) {
+    const BlockWindows* windows = args.windows + int64_t{g} * args.n_blocks;
+    int n = 0, before = -2;
+    bool before_is_full = false;
+    for (int i = 0; i < n_candidates; ++i) {
+      const int b = candidates[i];
+      const BlockWindows& of = windows[b];
+      // Candidates lie anywhere in memory: what tells of them, and then their keys, are on their way before they are needed.
+      if (i + 3 * kAhead < n_candidates) __builtin_prefetch(windows + candidates[i + 3 * kAhead]);
+      if (i + kAhead < n_candidates) {
+        const BlockWindows& ahead = windows[candidates[i + kAhead]];
+        __builtin_prefetch(ahead.scales);
+        for (int j = -1; j < kBlockSlots; ++j) __builtin_prefetch(ahead.k + int64_t{j} * args.head_dim);
       }
-      if (n == n_before) continue;
-      F32x8 total = F32x8::zero();
-      for (int h = 0; h < queries.n_heads; ++h) {
-        const F32x8 peaks = F32x8::load(scored.peaks + h * scored.peak_stride + b);
-        total = total + exp_of_negative(fma(F32x8::set1(queries.factors[h]), peaks, F32x8::set1(-max[h]))) / F32x8::set1(sum[h]);
+      begin[i] = n;
+      if (of.continued && before == b - 1 && before_is_full) {
+        begin[i] = n - 1;
+      } else if (of.continued) {
+        rows[n] = of.k - args.head_dim;
+        scales[n] = of.scales[-1];
+        is_own[n++] = 0;
       }
-      float lanes[kBlockLanes];
-      total.store(lanes);
-      for (int i = n_before; i < n; ++i) upper[i] = lanes[candidates[i] - b];
+      for (int j = 0; j < of.n; ++j) {
+        rows[n] = of.k + int64_t{j} * args.head_dim;
+        scales[n] = of.scales[j];
+        is_own[n++] = 1;
+      }
+      end[i] = n;
+      before = b;
+      before_is_full = of.n == kBlockSlots;
     }
     return n;
   }
 
-  // Scores those of the n candidates that are wanted and have not been.
-  template <class Wanted>
-  void score_candidates(const int8_t* all_keys, const float* all_scales, int n, Wanted wanted) {
-    int batch[kBlockLanes], n_batch = 0;
-    for (int i = 0; i < n; ++i) {
-      if (own[i] < 0 && wanted(i)) batch[n_batch++] = i;
-      if (n_batch < kBlockLanes && (i + 1 < n || n_batch == 0)) continue;
-      score(all_keys, all_scales, batch, n_batch);
-      n_batch = 0;
+  // z of the n listed windows; −∞ up to the end of the last panel.
+  void meet_windows(int n) {
+    const int d = args.head_dim;
+    for (int i = n; i % kPanel != 0; ++i) {
+      rows[i] = rows[0];
+      scales[i] = __builtin_nanf("");
+      is_own[i] = 0;
+    }
+    for (int first = 0; first < n; first += kPanel) {
+      for (int r = 0; r < kPanel; ++r) {
+        const int8_t* row = rows[first + r];
+        for (int c = 0; c < d; c += 4) std::memcpy(panel + c * kPanel + 4 * r, row + c, 4);
+      }
+      queries.meet(panel, scales + first, z + first, n_windows);
     }
   }
 
-  // own and last of n candidates, eight at most: their keys are gathered as those of neighbours lie.
-  void score(const int8_t* all_keys, const float* all_scales, const int* batch, int n) {
-    const int n_words = args.head_dim / 4;
-    for (int i = 0; i < kSlots; ++i) panel_scales[i] = __builtin_nanf("");
-    for (int lane = 0; lane < n; ++lane) {
-      const int64_t b = candidates[batch[lane]];
-      for (int i = 0; i < kBlockSlots; ++i) {
-        const int8_t* from = all_keys + block_key_index(b, i, 0, args.head_dim);
-        int8_t* to = panel + block_key_index(lane, i, 0, args.head_dim);
-        for (int w = 0; w < n_words; ++w) std::memcpy(to + 64 * w, from + 64 * w, 4);
-        panel_scales[block_scale_index(lane, i)] = all_scales[block_scale_index(b, i)];
-      }
-    }
-    queries.meet(panel, panel_scales, y, kSlots);
-    F32x8 most = F32x8::zero(), a = most;
-    for (int i = 0; i < kSlots; i += kLanes) {
-      a = F32x8::zero();
-      for (int h = 0; h < queries.n_heads; ++h) {
-        const F32x8 weight =
-            exp_of_negative(fma(F32x8::set1(queries.factors[h]), F32x8::load(y + h * kSlots + i), F32x8::set1(-max[h])));
-        a = a + weight / F32x8::set1(sum[h]);
-      }
-      most = sala::SALA_ISA::max(a, most);
-    }
-    float lanes[2][kBlockLanes];
-    most.store(lanes[0]);
-    a.store(lanes[1]);
-    for (int lane = 0; lane < n; ++lane) {
-      own[batch[lane]] = lanes[0][lane];
-      last[batch[lane]] = lanes[1][lane];
-    }
-  }
-
-  void run(const Scored& scored, int t, int g, int32_t* selected) {
+  void run(const Ranked& ranked, int t, int g, int32_t* selected) {
     queries.round(args, t, g);
-    normalise(scored);
-    bound(scored);
-    float largest = 0;  // of the heads' |Λ|
-    for (int h = 0; h < queries.n_heads; ++h) largest = __builtin_fabsf(log[h]) > largest ? __builtin_fabsf(log[h]) : largest;
-    const float slack = kSlack + kSlackOfLog * largest, first = best[0] > kLeastLog ? best[0] : -kInfinity;
-    const int n = list_candidates(scored, first - __builtin_logf(static_cast<float>(queries.n_heads)) - slack);
-
-    const int64_t n_slots = n_block_slots(args.n_blocks);
-    const int8_t* all_keys = args.keys + g * n_slots * args.head_dim;
-    const float* all_scales = args.scales + g * n_slots;
-    std::memset(panel, 0, int64_t{kSlots} * args.head_dim);
-    for (int i = 0; i < n; ++i) own[i] = -1;
-    score_candidates(all_keys, all_scales, n, [&](int i) { return !(u[candidates[i]] < first); });
-    forget_best();
-    for (int i = 0; i < n; ++i) take_best(own[i]);
-    const float second = best[0] * (1 - kSlack);
-    score_candidates(all_keys, all_scales, n, [&](int i) { return !(upper[i] < second); });
-
-    int n_listed = 0;
-    for (int i = 0; i < n; ++i) {
-      if (own[i] < 0) continue;
-      const int b = candidates[i], after = b + 1;
-      // The one before may have put it on the list already, with its last window.
-      const bool is_listed = n_listed > 0 && ids[n_listed - 1] == b;
-      if (!is_listed) scores[n_listed++] = 0;
-      ids[n_listed - 1] = b;
-      scores[n_listed - 1] = own[i] > scores[n_listed - 1] ? own[i] : scores[n_listed - 1];
-      if (after == args.n_blocks || !args.continued[after]) continue;
-      ids[n_listed] = after;
-      scores[n_listed++] = last[i];
+    if (n_candidates < args.n_blocks) {
+      choose_candidates(ranked, t, g);
+    } else {
+      for (int i = 0; i < n_candidates; ++i) candidates[i] = i;
+      for (int h = 0; h < queries.n_heads; ++h) others[h] = 0;
     }
-    select_best(scores, n_listed, args.k, keys, selected);
-    for (int i = 0; i < args.k && selected[i] >= 0; ++i) selected[i] = ids[selected[i]];
+    const int n = list_windows(g);
+    meet_windows(n);
+    const int n_filled = (n + kPanel - 1) / kPanel * kPanel;
+    for (int i = 0; i < n_filled; i += kLanes) F32x8::zero().store(a + i);
+    for (int h = 0; h < queries.n_heads; ++h) {
+      float* of_head = z + int64_t{h} * n_windows;
+      F32x8 largest = F32x8::set1(-kInfinity);
+      for (int i = 0; i < n_filled; i += kLanes) largest = max(F32x8::load(of_head + i), largest);
+      const float of_windows = max_lane(largest);
+      const float m = others[h] > 0 && peak[h] > of_windows ? peak[h] : of_windows;
+      F32x8 sums = F32x8::zero();
+      for (int i = 0; i < n_filled; i += kLanes) {
+        const F32x8 weight = exp_of_negative(F32x8::load(of_head + i) - F32x8::set1(m));
+        weight.store(of_head + i);
+        sums = fma(weight, F32x8::load(is_own + i), sums);
+      }
+      float l = sum(sums);
+      if (others[h] > 0) l = fma(others[h], exp(peak[h] - m), l);
+      for (int i = 0; i < n_filled; i += kLanes) (F32x8::load(a + i) + F32x8::load(of_head + i) / F32x8::set1(l)).store(a + i);
+    }
+    for (int i = 0; i < n_candidates; ++i) {
+      scores[i] = 0;
+      for (int j = begin[i]; j < end[i]; ++j) scores[i] = a[j] > scores[i] ? a[j] : scores[i];
+    }
+    select_best(scores, n_candidates, args.k, keys, selected);
+    for (int i = 0; i < args.k && selected[i] >= 0; ++i) selected[i] = candidates[selected[i]];
   }
 };
 
@@ -373,22 +478,24 @@ void select_blocks(const SelectBlocksArgs& args, Stream& stream) {
     }
     return;
   }
-  const int n_sections = (args.n_blocks + kSelectSectionBlocks - 1) / kSelectSectionBlocks;
+  const bool ranks = n_select_candidates(args.n_blocks, args.k) < args.n_blocks;
+  CHECK(!ranks || (args.coarse.coarse_dim % kLanes == 0 && args.coarse.coarse_dim > 0));
+  const int n_sections = static_cast<int>((n_select_chunks(args.n_blocks) + kSelectSectionChunks - 1) / kSelectSectionChunks);
   for (int first = 0; first < args.n_tokens; first += kSelectTokens) {
     const int n_tokens = args.n_tokens - first < kSelectTokens ? args.n_tokens - first : kSelectTokens;
     // Neighbouring tasks meet the same keys.
-    stream.parallel_for(n_sections * args.n_kv_heads * n_tokens, 1, [&](int first_task, int last_task) {
-      Scoring scoring = with_scratch<Scoring>(args);
+    stream.parallel_for(ranks ? n_sections * args.n_kv_heads * n_tokens : 0, 1, [&](int first_task, int last_task) {
+      Ranking ranking = with_scratch<Ranking>(args);
       for (int task = first_task; task < last_task; ++task) {
         const int t = task % n_tokens, g = task / n_tokens % args.n_kv_heads, s = task / n_tokens / args.n_kv_heads;
-        scoring.run(first + t, g, s, Scored(args, t, g));
+        ranking.run(first + t, g, s, Ranked(args, t, g));
       }
     });
     stream.parallel_for(n_tokens * args.n_kv_heads, 1, [&](int first_task, int last_task) {
       Selection selection = with_scratch<Selection>(args);
       for (int task = first_task; task < last_task; ++task) {
         const int t = task / args.n_kv_heads, g = task % args.n_kv_heads;
-        selection.run(Scored(args, t, g), first + t, g, args.selected + (int64_t{first + t} * args.n_kv_heads + g) * args.k);
+        selection.run(Ranked(args, t, g), first + t, g, args.selected + (int64_t{first + t} * args.n_kv_heads + g) * args.k);
       }
     });
   }

@@ -367,6 +367,20 @@ inline F32x8 exp_of_negative(F32x8 x) {
   return add_exponent(p, t);
 }
 
+// The same within 8e-5, in three instructions less; F: F32x8 or F32x16.
+template <class F>
+inline F exp_of_negative_roughly(F x) {
+  const F y = max(x, F::set1(-86.0f));
+  const F magic = F::set1(12582912.0f), log2_e = F::set1(1.44269504f);
+  const F t = fma(y, log2_e, magic);
+  const F f = fma(y, log2_e, magic - t);
+  F p = F::set1(5.51717021e-2f);
+  p = fma(p, f, F::set1(2.42611200e-1f));
+  p = fma(p, f, F::set1(6.93260968e-1f));
+  p = fma(p, f, F::set1(9.99928057e-1f));
+  return add_exponent(p, t);
+}
+
 // 1 / (1 + e^−x).
 inline F32x8 sigmoid(F32x8 x) {
   const F32x8 one = F32x8::set1(1.0f);

@@ -13,7 +13,7 @@ constexpr int kSmallTokenTile = 4;  // of dot_nibbles and dot_int8, which need m
 
 // ---- 4-bit weights ----
 // vpmaddubsw multiplies unsigned weights by signed activations and adds pairs in 16 bit. Eight such sums stay below
-// 8 · 2 · 15 · 127 = 30480 < 2^15, so 32 columns are added in 16 bit and widened once: about two instructions for 32
+// 8 · 2 · 15 · 127 = 30480 or 8 · 2 · 31 · 63 = 31248 < 2^15, so 32 columns are added in 16 bit and widened once: about two instructions for 32
 // products. Assembly, since gcc 12 re-associates the additions of the intrinsics form into a tree and spills, which costs
 // half of the speed.
 //   ymm0 … ymm11   16-bit sums, two for each token

@@ -6,7 +6,7 @@
 //   panel   bytes, 64 for each 4 columns as in an int8 panel; or nibbles, 64 for each 8 columns (kernels/matrix.h)
 //   rows    row t at rows + t * stride; only n_columns bytes of it are read; −127 … 127, never −128
 //   sums    on a 64-byte border, like the panel
-//   dot_bytes    unsigned weights 0 … 15 as unpack_nibbles leaves them, n_columns a multiple of 8
+//   dot_bytes    unsigned weights 0 … 15 as unpack_nibbles leaves them, or 0 … 31 with rows of −63 … 63; n_columns a multiple of 8
 //   dot_nibbles  the same out of an int4 panel
 //   dot_int8     signed weights −128 … 127, n_columns a multiple of 4
 // Tokens: 1 … kTokenTile for dot_bytes, 1 … kSmallTokenTile for the others, which need registers for the weights.
@@ -181,9 +181,16 @@ struct F32x16 {
   static F32x16 set1(float x) { return {_mm512_set1_ps(x)}; }
   static F32x16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
   void store(float* p) const { _mm512_storeu_ps(p, v); }
+  F32x8 low_half() const { return {_mm512_castps512_ps256(v)}; }
+  F32x8 high_half() const { return {_mm512_extractf32x8_ps(v, 1)}; }
 };
 
+inline F32x16 operator-(F32x16 a, F32x16 b) { return {_mm512_sub_ps(a.v, b.v)}; }
 inline F32x16 operator*(F32x16 a, F32x16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
+inline F32x16 max(F32x16 a, F32x16 b) { return {_mm512_max_ps(a.v, b.v)}; }
+inline F32x16 add_exponent(F32x16 a, F32x16 b) {
+  return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a.v), _mm512_slli_epi32(_mm512_castps_si512(b.v), 23)))};
+}
 inline F32x16 fma(F32x16 a, F32x16 b, F32x16 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 
 struct I32x16 {
@@ -211,9 +218,14 @@ struct F32x16 {
     low.store(p);
     high.store(p + kLanes);
   }
+  F32x8 low_half() const { return low; }
+  F32x8 high_half() const { return high; }
 };
 
+inline F32x16 operator-(F32x16 a, F32x16 b) { return {a.low - b.low, a.high - b.high}; }
 inline F32x16 operator*(F32x16 a, F32x16 b) { return {a.low * b.low, a.high * b.high}; }
+inline F32x16 max(F32x16 a, F32x16 b) { return {max(a.low, b.low), max(a.high, b.high)}; }
+inline F32x16 add_exponent(F32x16 a, F32x16 b) { return {add_exponent(a.low, b.low), add_exponent(a.high, b.high)}; }
 inline F32x16 fma(F32x16 a, F32x16 b, F32x16 c) { return {fma(a.low, b.low, c.low), fma(a.high, b.high, c.high)}; }
 
 struct I32x16 {

@@ -28,10 +28,42 @@ inline void store_wide_row(const int16_t* x, int n_columns, int16_t* row) {
   }
 }
 
-inline __m256i two_of(const int16_t* row) {
+inline int32_t two_of(const int16_t* row) {
   int32_t two;
   std::memcpy(&two, row, 4);
-  return _mm256_set1_epi32(two);
+  return two;
+}
+
+#if SALA_ISA_avx512_vnni
+
+template <int Rows>
+inline void dot_wide(const int8_t* panel, const int16_t* rows, int n_columns, int32_t* sums) {
+  __m512i sum[Rows];
+#pragma GCC unroll 8
+  for (int r = 0; r < Rows; ++r) sum[r] = _mm512_setzero_si512();
+  for (int c = 0; c < n_columns; c += 4) {
+    __builtin_prefetch(panel + 16 * c + kPrefetchBytes);
+    const __m512i keys = _mm512_loadu_si512(panel + 16 * c);
+    const __m512i even = _mm512_srai_epi16(_mm512_slli_epi16(keys, 8), 8), odd = _mm512_srai_epi16(keys, 8);
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) {
+      const int16_t* row = rows + r * n_columns + c;
+      sum[r] = _mm512_dpwssd_epi32(sum[r], even, _mm512_set1_epi32(two_of(row)));
+      sum[r] = _mm512_dpwssd_epi32(sum[r], odd, _mm512_set1_epi32(two_of(row + 2)));
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < Rows; ++r) _mm512_storeu_si512(sums + 16 * r, sum[r]);
+}
+
+#else
+
+inline __m256i add_products(__m256i sum, __m256i a, __m256i b) {
+#if SALA_VNNI && !SALA_MODEL_DPBUSD
+  return _mm256_dpwssd_avx_epi32(sum, a, b);
+#else
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+#endif
 }
 
 template <int Rows>
@@ -47,14 +79,16 @@ inline void dot_wide(const int8_t* panel, const int16_t* rows, int n_columns, in
 #pragma GCC unroll 8
       for (int r = 0; r < Rows; ++r) {
         const int16_t* row = rows + r * n_columns + c;
-        sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(even, two_of(row)));
-        sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(odd, two_of(row + 2)));
+        sum[r] = add_products(sum[r], even, _mm256_set1_epi32(two_of(row)));
+        sum[r] = add_products(sum[r], odd, _mm256_set1_epi32(two_of(row + 2)));
       }
     }
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums + 16 * r + half), sum[r]);
   }
 }
+
+#endif
 
 #elif SALA_NEON
 

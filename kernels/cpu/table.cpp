@@ -12,7 +12,7 @@ const Ops table = {
     SALA_TEXT(SALA_ISA), "cpu", shared::embed, shared::rms_norm, shared::rope_table, shared::rope, shared::sigmoid_gate,
     shared::quantize_rows, matmul, swiglu_matmul,
     shared::lightning_attn, shared::sparse_attn, shared::compress_keys, shared::block_scores, shared::topk_blocks,
-    shared::select_blocks, shared::read_mass,
+    shared::coarse_keys, select_blocks, shared::read_mass,
 };
 
 }  // namespace sala::SALA_ISA

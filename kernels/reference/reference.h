@@ -19,6 +19,7 @@ void sparse_attn(const SparseAttnArgs& args, Stream& stream);
 void compress_keys(const CompressKeysArgs& args, Stream& stream);
 void block_scores(const BlockScoresArgs& args, Stream& stream);
 void topk_blocks(const TopkBlocksArgs& args, Stream& stream);
+void coarse_keys(const CoarseKeysArgs& args, Stream& stream);
 void select_blocks(const SelectBlocksArgs& args, Stream& stream);
 void read_mass(const ReadMassArgs& args, Stream& stream);
 

@@ -1,8 +1,8 @@
 #include "native/context/view.h"
 
 #include <algorithm>
-#include <cstring>
-#include <limits>
+
+#include "native/context/coarse_basis.h"
 
 namespace sala {
 
@@ -42,40 +42,49 @@ const std::vector<KvTile>& View::tiles(int sparse_layer) const {
   return tiles;
 }
 
-const View::Scoring& View::scoring(int sparse_layer) const {
+const View::Scoring& View::scoring(int sparse_layer, const Ops& ops, Stream& stream) const {
   std::unique_ptr<Scoring>& ready = scoring_[sparse_layer];
   if (ready) return *ready;
   CHECK(images_.size() == segments_.size());
   const bool is_int8 = !segments_.empty() && segments_[0].layout.form == KvForm::int8;
-  ready = is_int8 ? std::make_unique<Scoring>(stored8(sparse_layer)) : std::make_unique<Scoring>(floats(sparse_layer));
+  ready = is_int8 ? std::make_unique<Scoring>(stored8(sparse_layer, ops, stream)) : std::make_unique<Scoring>(floats(sparse_layer));
   return *ready;
 }
 
-View::Stored8 View::stored8(int sparse_layer) const {
+View::Stored8 View::stored8(int sparse_layer, const Ops& ops, Stream& stream) const {
   CHECK(config_.sparse_config->block_size == kBlockSlots * config_.sparse_config->kernel_stride);
   const int d = config_.head_dim, n_heads = config_.num_key_value_heads;
-  const int64_t n_slots = n_block_slots(n_blocks_);
   Stored8 stored;
-  stored.keys = Aligned<int8_t>(size_t(n_heads) * n_slots * d);
-  stored.scales = Aligned<float>::uninitialized(size_t(n_heads) * n_slots);
-  std::fill(stored.scales.begin(), stored.scales.end(), std::numeric_limits<float>::quiet_NaN());  // where there is no window
-  stored.continued.reserve(n_blocks_);
+  stored.windows.resize(size_t(n_heads) * n_blocks_);
+  int block = 0;
   for (size_t i = 0; i < segments_.size(); ++i) {
     const SegmentKv kv(segments_[i].layout, images_[i]);
-    const int64_t first_block = int64_t(stored.continued.size());
-    for (int block = 0; block < segments_[i].layout.n_blocks(); ++block) stored.continued.push_back(block > 0);
+    const int n_blocks = segments_[i].layout.n_blocks();
     for (int g = 0; g < n_heads; ++g) {
-      const ReadSpan windows = kv.compressed_keys(sparse_layer, g);
-      int8_t* keys = stored.keys.data() + g * n_slots * d;
-      for (int j = 0; j < windows.n_rows; ++j) {
-        const int64_t block = first_block + j / kBlockSlots;
-        const int8_t* from = static_cast<const int8_t*>(windows.k) + int64_t(j) * d;
-        int8_t* to = keys + block_key_index(block, j % kBlockSlots, 0, d);
-        for (int c = 0; c < d; c += 4) std::memcpy(to + 16 * c, from + c, 4);
-        stored.scales[g * n_slots + block_scale_index(block, j % kBlockSlots)] = windows.k_scales[j];
+      const ReadSpan keys = kv.compressed_keys(sparse_layer, g);
+      for (int b = 0; b < n_blocks; ++b) {
+        const int first = b * kBlockSlots;
+        stored.windows[size_t(g) * n_blocks_ + block + b] = {static_cast<const int8_t*>(keys.k) + int64_t(first) * d, keys.k_scales + first,
+                                                             int8_t(std::clamp(keys.n_rows - first, 0, kBlockSlots)), b > 0};
       }
     }
+    block += n_blocks;
   }
+  if (n_select_candidates(n_blocks_, config_.sparse_config->topk) == n_blocks_) return stored;  // then none is left out by its coarse keys
+  // Half of the components hold all but some percent of how keys differ (docs/performance.md).
+  const int n_dims = std::max(kBlockLanes, d / 2 / kBlockLanes * kBlockLanes);
+  const int64_t n_slots = n_coarse_slots(n_blocks_);
+  stored.basis = Aligned<float>::uninitialized(size_t(n_heads) * d * n_dims);
+  stored.mean = Aligned<float>::uninitialized(size_t(n_heads) * d);
+  stored.coarse_keys = Aligned<uint8_t>::uninitialized(size_t(n_heads) * n_slots * n_dims);
+  stored.coarse_scales = Aligned<float>::uninitialized(size_t(n_heads) * n_slots);
+  for (int g = 0; g < n_heads; ++g) {
+    coarse_basis(stored.windows.data() + size_t(g) * n_blocks_, n_blocks_, d, n_dims, stored.basis.data() + size_t(g) * d * n_dims,
+                 stored.mean.data() + size_t(g) * d);
+  }
+  stored.coarse = {.windows = stored.windows.data(), .basis = stored.basis.data(), .mean = stored.mean.data(), .keys = stored.coarse_keys.data(),
+                   .scales = stored.coarse_scales.data(), .n_blocks = n_blocks_, .n_kv_heads = n_heads, .head_dim = d, .coarse_dim = n_dims};
+  ops.coarse_keys(stored.coarse, stream);
   return stored;
 }
 

@@ -40,11 +40,13 @@ class View {
   const std::vector<KvTile>& tiles(int sparse_layer) const;
 
   // Compressed keys of all segments one behind the other, for selection: as SelectBlocksArgs has them where segments are stored in
-  // 8 bit, as BlockScoresArgs otherwise. Laid out on first use, once for all tokens of a request.
+  // 8 bit, as BlockScoresArgs otherwise. Prepared on first use, once for all tokens of a request.
   struct Stored8 {
-    Aligned<int8_t> keys;
-    Aligned<float> scales;
-    std::vector<uint8_t> continued;
+    std::vector<BlockWindows> windows;  // in the images
+    CoarseKeysArgs coarse{};            // in the arrays below; of no keys where all blocks are candidates
+    Aligned<float> basis, mean;
+    Aligned<uint8_t> coarse_keys;
+    Aligned<float> coarse_scales;
   };
   struct Floats {
     TurnedKeys k1;
@@ -52,10 +54,10 @@ class View {
     std::vector<int32_t> block_begin, block_end;  // windows that overlap a block, [n_blocks]
   };
   using Scoring = std::variant<Stored8, Floats>;
-  const Scoring& scoring(int sparse_layer) const;
+  const Scoring& scoring(int sparse_layer, const Ops& ops, Stream& stream) const;
 
  private:
-  Stored8 stored8(int sparse_layer) const;
+  Stored8 stored8(int sparse_layer, const Ops& ops, Stream& stream) const;
   Floats floats(int sparse_layer) const;
 
   const ModelConfig& config_;

@@ -100,10 +100,10 @@ SelectedBlocks select_in_scope(const Model& model, Workspace::Frame& memory, con
   const int n_heads = config.num_attention_heads, n_kv_heads = config.num_key_value_heads, n_blocks = view.n_blocks();
   SelectedBlocks selected{0, std::min(config.sparse_config->topk, n_blocks), {}};
   selected.ids.resize(size_t(n) * n_kv_heads * selected.width);
-  const View::Scoring& scoring = view.scoring(sparse_layer);
+  const View::Scoring& scoring = view.scoring(sparse_layer, model.ops, model.stream);
   if (const auto* stored = std::get_if<View::Stored8>(&scoring)) {
-    model.ops.select_blocks({.q = q, .q_scale = q_scale, .keys = stored->keys.data(), .scales = stored->scales.data(),
-                             .continued = stored->continued.data(), .n_blocks = n_blocks, .selected = selected.ids.data(),
+    model.ops.select_blocks({.q = q, .q_scale = q_scale, .windows = stored->windows.data(),
+                             .coarse = stored->coarse, .n_blocks = n_blocks, .selected = selected.ids.data(),
                              .k = selected.width, .memory = memory.take<float>(select_blocks_memory(n, n_heads, n_blocks)),
                              .n_tokens = n, .n_heads = n_heads, .n_kv_heads = n_kv_heads, .head_dim = config.head_dim},
                             model.stream);

@@ -112,24 +112,28 @@ TEST_CASE("attention and selection") {
   });
   // The choice of blocks, of which some are close: keys of a few kinds, a step apart.
   constexpr int kBlocks = 296;
-  std::vector<int8_t> block_keys(n_block_slots(kBlocks) * kDim);
-  for (int b = 0; b < kBlocks; ++b) {
-    for (int i = 0; i < kBlockSlots; ++i) {
-      const int8_t* key = k8.data() + (b * 4 + i) % 37 * kDim;
-      for (int c = 0; c < kDim; ++c) {
-        block_keys[block_key_index(b, i, c, kDim)] = static_cast<int8_t>(key[c] ^ (random.below(40) == 0));
-      }
-    }
+  constexpr int kCoarseDim = kDim / 16 * 8;
+  std::vector<int8_t> window_keys(kBlocks * kBlockSlots * kDim);
+  for (int j = 0; j < kBlocks * kBlockSlots; ++j) {
+    for (int c = 0; c < kDim; ++c) window_keys[size_t(j) * kDim + c] = static_cast<int8_t>(k8[j % 37 * kDim + c] ^ (random.below(40) == 0));
   }
-  const Floats block_scales(n_block_slots(kBlocks), 0.01f);
-  const std::vector<uint8_t> continued(kBlocks, 1);
-  check(0xA365B75F1965CBFD, [&](const Ops& ops, Stream& stream) {
-    std::vector<int32_t> selected(kTokens * 32);
+  const Floats window_scales(kBlocks * kBlockSlots, 0.01f);
+  const Floats basis = random.numbers(size_t(kDim) * kCoarseDim, 0.2f), mean = random.numbers(kDim, 0.1f);
+  std::vector<BlockWindows> windows;
+  for (int b = 0; b < kBlocks; ++b) windows.push_back({window_keys.data() + b * kBlockSlots * kDim, window_scales.data() + b * kBlockSlots, kBlockSlots, b > 0});
+  check(0x9DE6053BDE27EFFA, [&](const Ops& ops, Stream& stream) {
+    Aligned<uint8_t> keys(n_coarse_slots(kBlocks) * kCoarseDim);
+    Floats scales(n_coarse_slots(kBlocks));
+    const CoarseKeysArgs coarse{windows.data(), basis.data(), mean.data(), keys.data(), scales.data(), kBlocks, 1, kDim, kCoarseDim};
+    ops.coarse_keys(coarse, stream);
+    constexpr int kSelected = 8;
+    std::vector<int32_t> selected(kTokens * kSelected);
     Floats memory(select_blocks_memory(kTokens, kHeads, kBlocks));
-    ops.select_blocks({q.data(), q_scale.data(), block_keys.data(), block_scales.data(), continued.data(), kBlocks, selected.data(), 32,
-                       memory.data(), kTokens, kHeads, 1, kDim},
+    ops.select_blocks({q.data(), q_scale.data(), windows.data(), coarse, kBlocks, selected.data(), kSelected, memory.data(), kTokens, kHeads, 1, kDim},
                       stream);
-    return Floats(selected.begin(), selected.end());
+    append(scales, Floats(keys.begin(), keys.end()));
+    append(scales, Floats(selected.begin(), selected.end()));
+    return scales;
   });
   check(0xD4D6A0C21FE260E3, [&](const Ops& ops, Stream& stream) {
     const ReadSpan span{k8.data(), scales.data(), kRows};
