@@ -10,13 +10,13 @@ namespace sala::SALA_ISA {
 
 namespace {
 
-constexpr int kMaxHeads = 128;  // of a group
-constexpr int kPanel = 16;  // keys that are met at a time
-constexpr int kReach = kBlockSlots + 1;  // windows of a block at most, with the one that reaches into it
+constexpr int kMaxHeads = 128;                          // of a group
+constexpr int kPanel = 16;                              // keys that are met at a time
+constexpr int kReach = kBlockSlots + 1;                 // windows of a block at most, with the one that reaches into it
 constexpr int kGroupSlots = kBlockLanes * kBlockSlots;  // of the blocks that lie interleaved
 constexpr int kChunkGroups = kSelectChunkBlocks / kBlockLanes;
 constexpr int kChunkSlots = kChunkGroups * kGroupSlots;
-constexpr int kAhead = 8;  // candidates whose windows are on their way
+constexpr int kAhead = 8;          // candidates whose windows are on their way
 constexpr int kAheadBytes = 4096;  // of coarse keys
 constexpr float kInfinity = __builtin_inff();
 
@@ -190,8 +190,8 @@ struct Ranked {
 struct Ranking {
   const SelectBlocksArgs& args;
   CoarseQueries queries;
-  float* y;        // [n_heads, kChunkSlots]
-  float* reaching; // [n_heads]: y of the last slot of the block before
+  float* y;         // [n_heads, kChunkSlots]
+  float* reaching;  // [n_heads]: y of the last slot of the block before
 
   Ranking(const SelectBlocksArgs& args, Arrays& arrays)
       : args(args), queries(args, arrays), y(arrays.take<float>(int64_t{queries.n_heads} * kChunkSlots)),
@@ -205,6 +205,7 @@ struct Ranking {
     const float* scales = args.coarse.scales + g * n_slots;
     const int64_t first = int64_t{s} * kSelectSectionChunks, rest = ranked.n_chunks - first;
     const int64_t last = first + (rest < kSelectSectionChunks ? rest : kSelectSectionChunks);
+    for (int h = 0; h < queries.n_heads; ++h) reaching[h] = -kInfinity;
     if (first > 0) {
       const int64_t slot = first * kChunkSlots - kGroupSlots;
       queries.meet(keys + slot * queries.n_dims, scales + slot, y, kChunkSlots);
@@ -271,7 +272,7 @@ struct Selection {
   int32_t* likely;      // [n_blocks]: blocks that may be candidates, and their scores
   float* likely_scores;
   float* shares;        // [n_heads, n_chunks]: what a chunk's masses count among those of all
-  float *inverses;      // [n_heads]: of Σ exp(y − peak) over all windows
+  float* inverses;      // [n_heads]: of Σ exp(y − peak) over all windows
   float *others, *peak; // [n_heads]: Σ exp(y − peak) over the windows of the blocks that are no candidates
   // The candidates' windows, ascending, each once.
   const int8_t** rows;
