@@ -135,7 +135,7 @@ struct CoarseQueries {
 
   template <int Rows>
   int dots(const uint8_t* panel, int h) const {
-    dot_bytes<Rows>(panel, rows + int64_t{h} * n_dims, n_dims, n_dims, sums + 16 * h);
+    dot_codes<Rows>(panel, rows + int64_t{h} * n_dims, n_dims, n_dims, sums + 16 * h);
     return h + Rows;
   }
 

@@ -6,10 +6,12 @@
 //   panel   bytes, 64 for each 4 columns as in an int8 panel; or nibbles, 64 for each 8 columns (kernels/matrix.h)
 //   rows    row t at rows + t * stride; only n_columns bytes of it are read; −127 … 127, never −128
 //   sums    on a 64-byte border, like the panel
-//   dot_bytes    unsigned weights 0 … 15 as unpack_nibbles leaves them, or 0 … 31 with rows of −63 … 63; n_columns a multiple of 8
+//   dot_bytes    unsigned weights 0 … 15 as unpack_nibbles leaves them, n_columns a multiple of 8
 //   dot_nibbles  the same out of an int4 panel
 //   dot_int8     signed weights −128 … 127, n_columns a multiple of 4
-// Tokens: 1 … kTokenTile for dot_bytes, 1 … kSmallTokenTile for the others, which need registers for the weights.
+//   dot_codes    unsigned weights 0 … 31 of an int8 panel, rows of −63 … 63, n_columns a multiple of 8
+// Tokens: 1 … kTokenTile for dot_bytes, 1 … kSmallTokenTile for the others, which need registers for the weights; dot_codes takes as
+// many as dot_bytes where that has a tile of 8 or more.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +29,15 @@
 #endif
 
 namespace sala::SALA_ISA {
+
+template <int Tokens>
+inline void dot_codes(const uint8_t* panel, const int8_t* rows, int64_t stride, int64_t n_columns, int32_t* sums) {
+#if SALA_NEON
+  dot_int8<Tokens>(panel, rows, stride, n_columns, sums);  // which is as fast there, and what unpack_nibbles leaves may lie otherwise
+#else
+  dot_bytes<Tokens>(panel, rows, stride, n_columns, sums);
+#endif
+}
 
 // ---- eight numbers ----
 
