@@ -42,7 +42,6 @@ inline void dot_wide(const int8_t* panel, const int16_t* rows, int n_columns, in
 #pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r) sum[r] = _mm512_setzero_si512();
   for (int c = 0; c < n_columns; c += 4) {
-    __builtin_prefetch(panel + 16 * c + kPrefetchBytes);
     const __m512i keys = _mm512_loadu_si512(panel + 16 * c);
     const __m512i even = _mm512_srai_epi16(_mm512_slli_epi16(keys, 8), 8), odd = _mm512_srai_epi16(keys, 8);
 #pragma GCC unroll 8
@@ -73,7 +72,6 @@ inline void dot_wide(const int8_t* panel, const int16_t* rows, int n_columns, in
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) sum[r] = _mm256_setzero_si256();
     for (int c = 0; c < n_columns; c += 4) {
-      if (half == 0) __builtin_prefetch(panel + 16 * c + kPrefetchBytes);
       const __m256i keys = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(panel + 16 * c + 4 * half));
       const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(keys, 8), 8), odd = _mm256_srai_epi16(keys, 8);
 #pragma GCC unroll 8
