@@ -23,6 +23,7 @@ const help = `node bench/compare.mjs [options]
   --max-prompt N    leave out what is longer (default: 32768)
   --peers NAME,…    dense_q4_0, dense_q4_k, hybrid_q4_0 (default: all; the first one named is what the ratios are to)
   --threads N,…     1 and 2 (default: both)
+  --avx2            both sides keep to AVX2's instructions, on a processor that has more
   --sampled         beyond 2048 the peer's dense models do not read a whole prompt: 512 tokens at two depths stand for what
                     is added (attention's share of a token grows linearly), and its hybrid is left out; for a busy machine
   --json            one JSON document on standard output
@@ -47,6 +48,7 @@ const { values: options } = parseArgs({
     'max-prompt': { type: 'string', default: '32768' },
     'peers': { type: 'string', default: 'dense_q4_0,dense_q4_k,hybrid_q4_0' },
     'threads': { type: 'string', default: '1,2' },
+    'avx2': { type: 'boolean', default: false },
     'sampled': { type: 'boolean', default: false },
     'json': { type: 'boolean', default: false },
     'help': { type: 'boolean', default: false },
@@ -67,14 +69,16 @@ const rows = /** @type {Row[]} */ ([
 const began = machine();
 const modelDir = path.join(root, 'models/sala-coder-0.5b');
 const addon = process.env['SALA_ADDON'] ?? (await buildNative(systemToolchain(), 'sala_node'));
+if (options.avx2) process.env['KERNEL_BACKEND'] = 'avx2';
 const peer = await installPeer();
+const libraries = options.avx2 ? await peer.avx2() : peer.libraries;
 /** Samples by contestant and row. @type {Map<string, Sample[]>} */
 const samples = new Map();
 for (const threads of threadCounts) await measure(await contestants(threads));
 
 const document = result();
 const text = markdown(document);
-const file = path.join(root, 'bench/results', `${began.date.slice(0, 10)}-${began.cpu.toLowerCase().replace(/[^a-z0-9]+/g, '-')}`);
+const file = path.join(root, 'bench/results', `${began.date.slice(0, 10)}-${began.cpu.toLowerCase().replace(/[^a-z0-9]+/g, '-')}${options.avx2 ? '-avx2' : ''}`);
 await mkdir(path.dirname(file), { recursive: true });
 await writeFile(`${file}.json`, `${JSON.stringify(document, undefined, 1)}\n`);
 await writeFile(`${file}.md`, text);
@@ -99,7 +103,7 @@ async function contestants(/** @type {number} */ threads) {
     for (const setting of ['on', 'off']) {
       // A sequence is put behind itself by a copy of all of it.
       const context = (options.sampled ? 2 : 1) * Math.min(maxPrompt, 32768) + 256;
-      const args = [peer.libraries, 'model', gguf, String(threads), setting, String(context)];
+      const args = [libraries, 'model', gguf, String(threads), setting, String(context)];
       all.push({ model: name, setting, threads, start: () => Side.start(peer.program, args, parameters(name)), splitsAt: Infinity, fills: name.startsWith('dense') });
     }
   }
@@ -199,6 +203,7 @@ function result() {
     peer: { 'llama.cpp': peer.release, ...versions },
     machine: { ...began, load_at_end: os.loadavg().map((one) => Number(one.toFixed(2))) },
     rounds: nRounds,
+    avx2: options.avx2,
     sampled: options.sampled,
     samples: Object.fromEntries(samples),
   };

@@ -5,8 +5,9 @@
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rename, rm, symlink } from 'node:fs/promises';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { cache, output, root, say } from '../extension/build/paths.mjs';
 import { run } from '../extension/build/run.mjs';
 
@@ -14,7 +15,7 @@ export const versions = { 'node-llama-cpp': '3.22.1', gguf: '0.19.0' };
 
 /** @typedef {'dense_q4_0' | 'dense_q4_k' | 'hybrid_q4_0'} PeerModel */
 
-/** @typedef {{ program: string, libraries: string, release: string, model: (name: PeerModel) => Promise<string> }} Peer */
+/** @typedef {{ program: string, libraries: string, avx2: () => Promise<string>, release: string, model: (name: PeerModel) => Promise<string> }} Peer */
 
 const log = path.join(output, 'compare.log');
 
@@ -38,7 +39,7 @@ export async function installPeer() {
   });
   const libraries = path.join(home, `node_modules/@node-llama-cpp/${platform}/bins/${platform}`);
   const release = JSON.parse(readFileSync(path.join(home, 'node_modules/node-llama-cpp/llama/llama.cpp.info.json'), 'utf8')).tag;
-  return { program: await compileDriver(home, libraries), libraries, release, model };
+  return { program: await compileDriver(home, libraries), libraries, avx2: () => avx2(libraries), release, model };
 }
 
 /** @returns {Promise<string>} the driver, compiled */
@@ -55,6 +56,16 @@ async function compileDriver(/** @type {string} */ home, /** @type {string} */ l
     await run(compiler, ['-std=c++20', '-O2', ...includes, source, '-o', path.join(folder, 'peer'), ...shared, `-Wl,-rpath,${libraries}`], { log, append: true });
   });
   return path.join(folder, 'peer');
+}
+
+/** @returns {Promise<string>} a folder of the same libraries in which the one for AVX2 is the best for this processor */
+async function avx2(/** @type {string} */ libraries) {
+  return once(`peer-avx2-${hash(fileURLToPath(import.meta.url))}`, async (folder) => {
+    const best = 'libggml-cpu-haswell.so';
+    const names = readdirSync(libraries).filter((name) => !name.startsWith('libggml-cpu-') || name === best);
+    if (!names.includes(best)) throw new Error(`expected ${best} in ${libraries}, found none: --avx2 is for x64`);
+    for (const name of names) await symlink(path.join(libraries, name), path.join(folder, name));
+  });
 }
 
 /** @returns {Promise<string>} the GGUF file */

@@ -8,16 +8,18 @@
  * @property {{ date: string, cpu: string, cores: number, flags: readonly string[], memory_gb: number, system: string, node: string,
  *   compiler: string | undefined, commit: string, load: readonly number[], load_at_end: readonly number[] }} machine
  * @property {number} rounds
+ * @property {boolean} avx2
  * @property {boolean} sampled
  */
 
 /** @returns {string} */
-export function markdown(/** @type {Report} */ { rows, peer, machine, rounds, sampled }) {
+export function markdown(/** @type {Report} */ { rows, peer, machine, rounds, avx2, sampled }) {
   const names = Object.keys(rows[0]?.peers ?? {});
   const conditions = [
     `${machine.cpu}, ${machine.cores} cores, ${machine.memory_gb} GB, ${machine.flags.join(' ')}; ${machine.system}; Node ${machine.node}; ${machine.compiler}`,
     `${machine.date}, commit ${machine.commit}; load ${machine.load.join(' ')} before, ${machine.load_at_end.join(' ')} after; ${rounds} rounds`,
     `peer: ${Object.entries(peer).map(([name, version]) => `${name} ${version}`).join(', ')}; the better of flash attention on and off`,
+    ...(avx2 ? ["both sides kept to AVX2's instructions"] : []),
     ...(sampled ? ["the peer's prompts beyond 2,048 are sampled: 512 tokens at two depths stand for what each length adds"] : []),
   ];
   return [

@@ -3,10 +3,14 @@
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
+import { setTimeout as delay } from 'node:timers/promises';
 import { parseProcessStat, parseStat, sample } from './measure.mjs';
 
 /** Our processes: what they use of the machine is not the others'. */
 const own = new Set([process.pid]);
+
+/** Who had its turn last. @type {Side | undefined} */
+let last;
 
 export class Side {
   /** @param {import('node:child_process').ChildProcess} child @param {AsyncIterator<string>} lines */
@@ -39,6 +43,8 @@ export class Side {
 
   /** @returns {Promise<import('./measure.mjs').Sample>} */
   async run(/** @type {'prefill' | 'decode'} */ command, /** @type {number} */ n) {
+    if (last !== this) await atRest();
+    last = this;
     const before = ticks();
     await this.send(`${command} ${n}`);
     const [wall = NaN, cpu = NaN] = (await this.answer()).split(' ').map(Number);
@@ -71,4 +77,16 @@ export class Side {
 function ticks() {
   const used = [...own].map((pid) => parseProcessStat(readFileSync(`/proc/${pid}/stat`, 'utf8')));
   return { ...parseStat(readFileSync('/proc/stat', 'utf8')), own: used.reduce((sum, one) => sum + one, 0) };
+}
+
+/**
+ * Until none of our processes uses the processor, two seconds at most. llama.cpp's threads go on turning for a while after an answer,
+ * in case there is more to do: the next side must not pay for that.
+ */
+async function atRest() {
+  for (let waited_ms = 0; waited_ms < 2000; waited_ms += 100) {
+    const before = ticks().own;
+    await delay(100);
+    if (ticks().own <= before + 1) return;
+  }
 }
