@@ -1,6 +1,7 @@
 // The thread pool behind Stream. A job is published by one store to `gate`; threads that come in time take pieces of
 // its range, a thread that wakes too late finds the gate shut and is not waited for. So a call costs no more than its
-// slowest piece, also when the machine is shared and a thread is not scheduled.
+// slowest piece, also when the machine is shared and a thread is not scheduled. Pieces get smaller towards the end (factoring,
+// Hummel, Schonberg & Flynn 1992): long ones are read from memory without a break, short ones let threads end together.
 #include "kernels/stream.h"
 
 #include <algorithm>
@@ -22,8 +23,10 @@ namespace sala {
 namespace {
 
 constexpr auto kSpinTime = std::chrono::microseconds(30);
-// Pieces per thread: enough to even out threads of unequal speed, few enough that a piece is worth its fetch_add.
-constexpr int kPiecesPerThread = 16;
+// A piece is this part of a thread's share of what is left, so that a thread of half the speed does not end last …
+constexpr int kPartOfShare = 2;
+// … but no smaller than this part of its share of all: enough to be worth the exchange.
+constexpr int kSmallestPart = 64;
 // The gate: bit 0 … 15 threads inside, bit 16 open, above it the number of the job.
 constexpr uint64_t kInsideMask = 0xFFFF;
 constexpr uint64_t kOpen = uint64_t{1} << 16;
@@ -67,8 +70,9 @@ struct Stream::Pool {
   void (*body)(void*, int, int) = nullptr;
   void* argument = nullptr;
   int n = 0;
-  int piece = 0;
-  std::atomic<int64_t> next{0};  // wider than n, since every thread adds one piece past the end
+  int smallest = 0;  // piece
+  int parts = 0;     // of what is left, of which a piece is one
+  std::atomic<int> next{0};
   std::exception_ptr error;      // under mutex
 
   std::atomic<uint64_t> gate{0};
@@ -104,15 +108,21 @@ struct Stream::Pool {
     }
   }
 
+  // Takes the next piece, or returns false.
+  bool take_piece(int& begin, int& end) {
+    begin = next.load();
+    do {
+      if (begin >= n) return false;
+      const int left = n - begin, piece = std::max(left / parts / smallest * smallest, smallest);
+      end = begin + std::min(piece, left);
+    } while (!next.compare_exchange_weak(begin, end));
+    return true;
+  }
+
   void take_pieces() {
     inside_body = true;
     try {
-      for (;;) {
-        const int64_t begin = next.fetch_add(piece);
-        if (begin >= n) break;
-        const int64_t end = begin + piece < n ? begin + piece : n;
-        body(argument, static_cast<int>(begin), static_cast<int>(end));
-      }
+      for (int begin, end; take_piece(begin, end);) body(argument, begin, end);
     } catch (...) {
       next.store(n);  // the others need not go on
       std::lock_guard lock(mutex);
@@ -223,12 +233,13 @@ void Stream::run(int n, int grain, void (*body)(void*, int, int), void* argument
   }
 
   const int64_t n_grains = (int64_t{n} + grain - 1) / grain;
-  const int64_t n_pieces = int64_t{limit} * kPiecesPerThread;
+  const int64_t most_pieces = int64_t{limit} * kSmallestPart;
   if (pool.in_background.load() != calls_in_background) pool.serve(calls_in_background);
   pool.body = body;
   pool.argument = argument;
   pool.n = n;
-  pool.piece = static_cast<int>(std::min<int64_t>((n_grains + n_pieces - 1) / n_pieces * grain, n));
+  pool.smallest = static_cast<int>(std::min<int64_t>((n_grains + most_pieces - 1) / most_pieces * grain, n));
+  pool.parts = limit * kPartOfShare;
   pool.next = 0;
   pool.error = nullptr;
   const uint64_t job = (pool.gate.load() >> kJobShift) + 1;

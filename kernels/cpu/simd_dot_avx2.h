@@ -20,7 +20,8 @@ constexpr int kSmallTokenTile = 4;  // of dot_nibbles and dot_int8, which need m
 //   ymm12, ymm13   weights of 4 columns, rows 0–7 and 8–15
 //   ymm14, ymm15   activations and products
 
-constexpr int kPrefetchBytes = 2048;  // ahead of the weights in dot_nibbles, whose panels come from memory
+// How far ahead of the weights memory is read; without a place in the caches in dot_nibbles and dot_int8 (simd_dot_vnni.h says why).
+constexpr int kPrefetchBytes = 2048;
 
 alignas(64) constexpr int16_t kOnes[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
 alignas(64) constexpr uint8_t kNibbleMask[32] = {15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15,
@@ -64,7 +65,7 @@ alignas(64) constexpr uint8_t kNibbleMask[32] = {15, 15, 15, 15, 15, 15, 15, 15,
 #define SALA_BYTES(i) "vmovdqa 64*" #i "(%[panel]), %%ymm12\n vmovdqa 64*" #i "+32(%[panel]), %%ymm13\n"
 // The weights of steps 2i and 2i + 1 out of nibbles; at most four tokens leave ymm8 … ymm10 free.
 #define SALA_LOW_NIBBLES(i)                      \
-  "prefetcht0 64*" #i "+%c[ahead](%[panel])\n"   \
+  "prefetchnta 64*" #i "+%c[ahead](%[panel])\n"  \
   "vmovdqa 64*" #i "(%[panel]), %%ymm8\n"        \
   "vmovdqa 64*" #i "+32(%[panel]), %%ymm9\n"     \
   "vpand %%ymm10, %%ymm8, %%ymm12\n"             \
@@ -194,7 +195,7 @@ inline void dot_int8(const uint8_t* panel, const int8_t* rows, int64_t stride, i
     sum[t][1] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(sums + 16 * t + 8));
   }
   for (; n_columns > 0; n_columns -= 4, panel += 64, rows += 4) {
-    __builtin_prefetch(panel + kPrefetchBytes);
+    __builtin_prefetch(panel + kPrefetchBytes, 0, 0);
     const __m256i w0 = _mm256_load_si256(reinterpret_cast<const __m256i*>(panel));
     const __m256i w1 = _mm256_load_si256(reinterpret_cast<const __m256i*>(panel + 32));
     const __m256i magnitude0 = _mm256_abs_epi8(w0), magnitude1 = _mm256_abs_epi8(w1);

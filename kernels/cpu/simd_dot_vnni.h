@@ -9,7 +9,9 @@
 
 namespace sala::SALA_ISA {
 
-constexpr int kPrefetchBytes = 2048;  // ahead of the weights in dot_nibbles and dot_int8, whose panels come from memory
+// How far ahead of the weights memory is read in dot_nibbles and dot_int8. Their panels are met once a token: they are fetched as data
+// that will not be met again, and leave the caches to what is.
+constexpr int kPrefetchBytes = 2048;
 
 #if SALA_ISA_avx512_vnni
 
@@ -133,7 +135,7 @@ inline void dot_nibbles(const uint8_t* panel, const int8_t* rows, int64_t stride
   load_sums<Tokens>(sums, sum);
   for (Lanes& s : second) s = Lanes::zero();
   for (; n_columns > 0; n_columns -= 8, panel += 64, rows += 8) {
-    __builtin_prefetch(panel + kPrefetchBytes);
+    __builtin_prefetch(panel + kPrefetchBytes, 0, 0);
     const Lanes pairs = Lanes::load(panel);
     dot_step<Tokens>(low_nibbles(pairs), rows, stride, sum);
     if constexpr (kSecond == Tokens) dot_step<Tokens>(high_nibbles(pairs), rows + 4, stride, second);
@@ -153,7 +155,7 @@ inline void dot_int8(const uint8_t* panel, const int8_t* rows, int64_t stride, i
   Lanes sum[Tokens], excess = Lanes::zero();
   load_sums<Tokens>(sums, sum);
   for (; n_columns > 0; n_columns -= 4, panel += 64, rows += 4) {
-    __builtin_prefetch(panel + kPrefetchBytes);
+    __builtin_prefetch(panel + kPrefetchBytes, 0, 0);
     const Lanes w = Lanes::load(panel);
     excess = add_dot(excess, Lanes::set1(static_cast<int32_t>(k128)), w);
 #pragma GCC unroll 16
