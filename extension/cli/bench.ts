@@ -29,7 +29,7 @@ interface Question {
 const nWarm = 64;
 const nDecoded = 32;
 /** What is compared is decoded in turn, so that the machine's other work meets all of it, and the medians are taken. */
-const nRounds = 5, nOfRound = 8;
+const nRounds = 9, nOfRound = 24;
 const nPrefix = 17;
 /** A question of 40 tokens within its turn, the segments it is answered from, and those that its memory is made of. */
 const nTurn = 50, question = [5, 45] as const, nFocus = 3, nDistinct = 8;

@@ -113,24 +113,38 @@ struct CoarseQueries {
       const float* q = args.q + (int64_t{t} * args.n_heads + g * n_heads + h) * d;
       F32x8 with_mean = F32x8::zero(), maxima = F32x8::zero();
       for (int c = 0; c < d; c += kLanes) with_mean = fma(F32x8::load(q + c), F32x8::load(mean + c), with_mean);
-      for (int i = 0; i < n_dims; i += kLanes) {
-        F32x8 sum = F32x8::zero();
-        for (int c = 0; c < d; ++c) sum = fma(F32x8::load(basis + c * n_dims + i), F32x8::set1(q[c]), sum);
-        maxima = max(abs(sum), maxima);
-        sum.store(x + i);
-      }
+      int first = 0;
+      for (; first + 4 * kLanes <= n_dims; first += 4 * kLanes) maxima = max(components<4>(q, basis, d, first), maxima);
+      for (; first < n_dims; first += kLanes) maxima = max(components<1>(q, basis, d, first), maxima);
       const float largest = max_lane(maxima), scale = largest < 1e-30f ? 1 : largest / 63;
       factors[h] = args.q_scale[t] * scale;
       of_mean[h] = args.q_scale[t] * sum(with_mean);
+      for (int i = 0; i < n_dims; i += kLanes) (F32x8::load(x + i) / F32x8::set1(scale)).store(x + i);
       int32_t total = 0;
       for (int i = 0; i < n_dims; ++i) {
-        float code = (x[i] / scale + 12582912.0f) - 12582912.0f;
+        float code = (x[i] + 12582912.0f) - 12582912.0f;
         code = code > -63 ? code : -63;  // what is no number, too
         rows[h * n_dims + i] = static_cast<int8_t>(code < 63 ? code : 63);
         total += rows[h * n_dims + i];
       }
       for (int i = 0; i < 16; ++i) zeros[16 * h + i] = -kCoarseZero * total;
     }
+  }
+
+  // N vectors of q in the basis, to x from component `first` on; returns their largest magnitudes.
+  template <int N>
+  F32x8 components(const float* q, const float* basis, int d, int first) const {
+    F32x8 sums[N];
+    for (F32x8& sum : sums) sum = F32x8::zero();
+    for (int c = 0; c < d; ++c) {
+      for (int i = 0; i < N; ++i) sums[i] = fma(F32x8::load(basis + c * n_dims + first + i * kLanes), F32x8::set1(q[c]), sums[i]);
+    }
+    F32x8 maxima = F32x8::zero();
+    for (int i = 0; i < N; ++i) {
+      maxima = max(abs(sums[i]), maxima);
+      sums[i].store(x + first + i * kLanes);
+    }
+    return maxima;
   }
 
   template <int Rows>
@@ -311,12 +325,16 @@ struct Selection {
     for (int h = 0; h < n_heads; ++h) {
       const float *maxima = ranked.maxima + h * n_chunks, *sums = ranked.sums + h * n_chunks, factor = coarse_queries.factors[h];
       float* share = shares + h * n_chunks;
-      float largest = -kInfinity, total = 0;
+      float largest = -kInfinity;
       for (int64_t i = 0; i < n_chunks; ++i) largest = maxima[i] > largest ? maxima[i] : largest;
-      for (int64_t i = 0; i < n_chunks; ++i) {
-        share[i] = exp(factor * maxima[i] - factor * largest);
-        total = fma(sums[i], share[i], total);
+      F32x8 totals = F32x8::zero();
+      for (int64_t i = 0; i < n_chunks; i += kLanes) {
+        const int n = static_cast<int>(n_chunks - i < kLanes ? n_chunks - i : kLanes);
+        const F32x8 of_all = exp(F32x8::set1(factor) * load_part(maxima + i, n) - F32x8::set1(factor * largest));
+        store_part(of_all, share + i, n);
+        totals = fma(load_part(sums + i, n), of_all, totals);
       }
+      const float total = sum(totals);
       for (int64_t i = 0; i < n_chunks; ++i) share[i] = share[i] / total;
       peak[h] = factor * largest;
       others[h] = total;
@@ -334,13 +352,15 @@ struct Selection {
     best_blocks();
     // Candidates' coarse masses are taken off the sum of all; their windows' own, nearly as large, come instead, so what rounding leaves
     // of the difference is small beside the sum.
-    for (int h = 0; h < n_heads; ++h) {
-      float of_candidates = 0;
-      for (int i = 0; i < n_candidates; ++i) {
-        const int64_t b = candidates[i];
-        of_candidates = fma(ranked.masses[h * ranked.n_rows + b], shares[h * n_chunks + b / kSelectChunkBlocks], of_candidates);
+    float of_candidates[kMaxHeads] = {};
+    for (int i = 0; i < n_candidates; ++i) {
+      const int64_t b = candidates[i], chunk = b / kSelectChunkBlocks;
+      for (int h = 0; h < n_heads; ++h) {
+        of_candidates[h] = fma(ranked.masses[h * ranked.n_rows + b], shares[h * n_chunks + chunk], of_candidates[h]);
       }
-      others[h] = of_candidates < 1 ? others[h] * (1 - of_candidates) : 0;
+    }
+    for (int h = 0; h < n_heads; ++h) {
+      others[h] = of_candidates[h] < 1 ? others[h] * (1 - of_candidates[h]) : 0;
       peak[h] += coarse_queries.of_mean[h];
     }
   }
@@ -414,9 +434,17 @@ struct Selection {
       is_own[i] = 0;
     }
     for (int first = 0; first < n; first += kPanel) {
-      for (int r = 0; r < kPanel; ++r) {
-        const int8_t* row = rows[first + r];
-        for (int c = 0; c < d; c += 4) std::memcpy(panel + c * kPanel + 4 * r, row + c, 4);
+      for (int r = 0; r < kPanel; r += kLanes) {
+        int c = 0;
+        for (; c + 4 * kLanes <= d; c += 4 * kLanes) {
+          F32x8 block[kLanes];  // words of four codes that are moved, not numbers
+          for (int i = 0; i < kLanes; ++i) block[i] = F32x8::load(reinterpret_cast<const float*>(rows[first + r + i] + c));
+          transpose(block);
+          for (int i = 0; i < kLanes; ++i) block[i].store(reinterpret_cast<float*>(panel + (c + 4 * i) * kPanel + 4 * r));
+        }
+        for (; c < d; c += 4) {
+          for (int i = 0; i < kLanes; ++i) std::memcpy(panel + c * kPanel + 4 * (r + i), rows[first + r + i] + c, 4);
+        }
       }
       queries.meet(panel, scales + first, z + first, n_windows);
     }
