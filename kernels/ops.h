@@ -278,6 +278,7 @@ struct CoarseKeysArgs {
 //   candidates: the n_select_candidates blocks of the largest u, at ties the lower index
 //   l[h] = Σ over the candidates' own windows exp(z[h, j]) + Σ over those of the other blocks exp(y[h, j])
 //   A[j] = Σ over the heads exp(z[h, j]) / l[h]; score[b] = max of A over the windows of a candidate, its own and the one that reaches into it
+// Weights exp(y) that are only summed may be off by 4 % where they are not in the mean: sums over many windows are off by some thousandths.
 // Where all blocks are candidates this is the score of block_scores with k2 = null and all windows visible, and what is coarse is not read.
 struct SelectBlocksArgs {
   const float* q;               // [n_tokens, n_heads, head_dim]

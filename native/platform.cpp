@@ -464,7 +464,7 @@ ProcessMemory process_memory() {
 }
 
 std::shared_ptr<uint8_t> huge_page_memory(size_t n_bytes) {
-  constexpr size_t border = size_t(2) << 20;
+  constexpr size_t border = kHugePage;
   if (n_bytes == 0 || n_bytes > std::numeric_limits<size_t>::max() - 2 * border) return nullptr;
   n_bytes = (n_bytes + border - 1) / border * border;
   // What is mapped too much for the border is never touched, so it costs no memory.

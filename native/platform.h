@@ -155,7 +155,9 @@ struct ProcessMemory {
 
 ProcessMemory process_memory();
 
-// Zeroed memory on a border of 2 MB, on huge pages where the system has them, for what is read over and over. Null: there is none.
+constexpr size_t kHugePage = size_t{2} << 20;
+
+// Zeroed memory on a border of kHugePage, on huge pages where the system has them, for what is read over and over. Null: there is none.
 std::shared_ptr<uint8_t> huge_page_memory(size_t n_bytes);
 
 // Gives memory that was freed back to the system, where the allocator would keep it: 27 MB after a load of 240 MB

@@ -260,8 +260,8 @@ struct Ranking {
       F32x8 sums = F32x8::zero();
       for (int i = 0; i < n_groups; ++i) {
         const float* of_group = of_head + i * kGroupSlots;
-        const F32x16 first = exp_of_negative_roughly(fma(factors, F32x16::load(of_group), minus_max));
-        const F32x16 last = exp_of_negative_roughly(fma(factors, F32x16::load(of_group + 16), minus_max));
+        const F32x16 first = exp_of_negative_by_lines(fma(factors, F32x16::load(of_group), minus_max));
+        const F32x16 last = exp_of_negative_by_lines(fma(factors, F32x16::load(of_group + 16), minus_max));
         const F32x8 mass = (first.low_half() + first.high_half()) + (last.low_half() + last.high_half());
         mass.store(masses + i * kBlockLanes);
         sums = sums + mass;

@@ -64,6 +64,8 @@ inline F32x8 exponent_from_bits(F32x8 a, int32_t add) {
   const __m256i bits = _mm256_add_epi32(_mm256_castps_si256(a.v), _mm256_set1_epi32(add));
   return {_mm256_castsi256_ps(_mm256_slli_epi32(bits, 23))};
 }
+// The float whose bits are the integer that x is rounded to.
+inline F32x8 with_bits(F32x8 x) { return {_mm256_castsi256_ps(_mm256_cvtps_epi32(x.v))}; }
 // The float whose bits are those of a + (those of b << 23).
 inline F32x8 add_exponent(F32x8 a, F32x8 b) {
   return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a.v), _mm256_slli_epi32(_mm256_castps_si256(b.v), 23)))};
@@ -142,6 +144,9 @@ inline F32x8 exponent_from_bits(F32x8 a, int32_t add) {
   const int32x4_t d = vdupq_n_s32(add);
   return {vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vreinterpretq_s32_f32(a.lo), d), 23)),
           vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vreinterpretq_s32_f32(a.hi), d), 23))};
+}
+inline F32x8 with_bits(F32x8 x) {
+  return {vreinterpretq_f32_s32(vcvtnq_s32_f32(x.lo)), vreinterpretq_f32_s32(vcvtnq_s32_f32(x.hi))};
 }
 inline F32x8 add_exponent(F32x8 a, F32x8 b) {
   return {vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a.lo), vshlq_n_s32(vreinterpretq_s32_f32(b.lo), 23))),
@@ -267,6 +272,13 @@ inline F32x8 exponent_from_bits(F32x8 a, int32_t add) {
   }
   return a;
 }
+inline F32x8 with_bits(F32x8 x) {
+  for (int i = 0; i < kLanes; ++i) {
+    const int32_t bits = static_cast<int32_t>(__builtin_nearbyintf(x.v[i]));
+    std::memcpy(&x.v[i], &bits, 4);
+  }
+  return x;
+}
 inline F32x8 add_exponent(F32x8 a, F32x8 b) {
   for (int i = 0; i < kLanes; ++i) {
     uint32_t bits, power;
@@ -379,6 +391,13 @@ inline F exp_of_negative_roughly(F x) {
   p = fma(p, f, F::set1(6.93260968e-1f));
   p = fma(p, f, F::set1(9.99928057e-1f));
   return add_exponent(p, t);
+}
+
+// The same within 4 %, none in the mean, in three instructions: between powers of two it is a line (Schraudolph 1999).
+template <class F>
+inline F exp_of_negative_by_lines(F x) {
+  constexpr float kOctave = 8388608.0f, kMeanError = 0.0573f;  // 2^23; the mean of log2(1 + f) − f
+  return with_bits(fma(max(x, F::set1(-86.0f)), F::set1(1.44269504f * kOctave), F::set1((127 - kMeanError) * kOctave)));
 }
 
 // 1 / (1 + e^−x).

@@ -199,6 +199,7 @@ struct F32x16 {
 inline F32x16 operator-(F32x16 a, F32x16 b) { return {_mm512_sub_ps(a.v, b.v)}; }
 inline F32x16 operator*(F32x16 a, F32x16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
 inline F32x16 max(F32x16 a, F32x16 b) { return {_mm512_max_ps(a.v, b.v)}; }
+inline F32x16 with_bits(F32x16 x) { return {_mm512_castsi512_ps(_mm512_cvtps_epi32(x.v))}; }
 inline F32x16 add_exponent(F32x16 a, F32x16 b) {
   return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a.v), _mm512_slli_epi32(_mm512_castps_si512(b.v), 23)))};
 }
@@ -236,6 +237,7 @@ struct F32x16 {
 inline F32x16 operator-(F32x16 a, F32x16 b) { return {a.low - b.low, a.high - b.high}; }
 inline F32x16 operator*(F32x16 a, F32x16 b) { return {a.low * b.low, a.high * b.high}; }
 inline F32x16 max(F32x16 a, F32x16 b) { return {max(a.low, b.low), max(a.high, b.high)}; }
+inline F32x16 with_bits(F32x16 x) { return {with_bits(x.low), with_bits(x.high)}; }
 inline F32x16 add_exponent(F32x16 a, F32x16 b) { return {add_exponent(a.low, b.low), add_exponent(a.high, b.high)}; }
 inline F32x16 fma(F32x16 a, F32x16 b, F32x16 c) { return {fma(a.low, b.low, c.low), fma(a.high, b.high, c.high)}; }
 

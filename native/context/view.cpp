@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "native/context/coarse_basis.h"
+#include "native/platform.h"
 
 namespace sala {
 
@@ -54,8 +55,14 @@ const View::Scoring& View::scoring(int sparse_layer, const Ops& ops, Stream& str
 View::Stored8 View::stored8(int sparse_layer, const Ops& ops, Stream& stream) const {
   CHECK(config_.sparse_config->block_size == kBlockSlots * config_.sparse_config->kernel_stride);
   const int d = config_.head_dim, n_heads = config_.num_key_value_heads;
+  // Half of the components hold all but some percent of how keys differ (docs/performance.md).
+  const int n_dims = std::max(kBlockLanes, d / 2 / kBlockLanes * kBlockLanes);
+  const int64_t n_slots = n_coarse_slots(n_blocks_);
+  // Each token goes through all of this: 27 MB for a million tokens.
+  const size_t n_bytes = Arena::padded(size_t(n_heads) * (n_blocks_ * sizeof(BlockWindows) + n_slots * (n_dims + sizeof(float))), 3);
+  Arena arena(n_bytes < kHugePage ? nullptr : huge_page_memory(n_bytes), n_bytes);
   Stored8 stored;
-  stored.windows.resize(size_t(n_heads) * n_blocks_);
+  stored.windows = arena.take<BlockWindows>(size_t(n_heads) * n_blocks_);
   int block = 0;
   for (size_t i = 0; i < segments_.size(); ++i) {
     const SegmentKv kv(segments_[i].layout, images_[i]);
@@ -71,13 +78,10 @@ View::Stored8 View::stored8(int sparse_layer, const Ops& ops, Stream& stream) co
     block += n_blocks;
   }
   if (n_select_candidates(n_blocks_, config_.sparse_config->topk) == n_blocks_) return stored;  // then none is left out by its coarse keys
-  // Half of the components hold all but some percent of how keys differ (docs/performance.md).
-  const int n_dims = std::max(kBlockLanes, d / 2 / kBlockLanes * kBlockLanes);
-  const int64_t n_slots = n_coarse_slots(n_blocks_);
   stored.basis = Aligned<float>::uninitialized(size_t(n_heads) * d * n_dims);
   stored.mean = Aligned<float>::uninitialized(size_t(n_heads) * d);
-  stored.coarse_keys = Aligned<uint8_t>::uninitialized(size_t(n_heads) * n_slots * n_dims);
-  stored.coarse_scales = Aligned<float>::uninitialized(size_t(n_heads) * n_slots);
+  stored.coarse_keys = arena.take<uint8_t>(size_t(n_heads) * n_slots * n_dims);
+  stored.coarse_scales = arena.take<float>(size_t(n_heads) * n_slots);
   for (int g = 0; g < n_heads; ++g) {
     coarse_basis(stored.windows.data() + size_t(g) * n_blocks_, n_blocks_, d, n_dims, stored.basis.data() + size_t(g) * d * n_dims,
                  stored.mean.data() + size_t(g) * d);

@@ -42,7 +42,7 @@ class View {
   // Compressed keys of all segments one behind the other, for selection: as SelectBlocksArgs has them where segments are stored in
   // 8 bit, as BlockScoresArgs otherwise. Prepared on first use, once for all tokens of a request.
   struct Stored8 {
-    std::vector<BlockWindows> windows;  // in the images
+    Aligned<BlockWindows> windows;      // in the images
     CoarseKeysArgs coarse{};            // in the arrays below; of no keys where all blocks are candidates
     Aligned<float> basis, mean;
     Aligned<uint8_t> coarse_keys;
