@@ -156,8 +156,8 @@ struct CoarseQueries {
   // y, but for factor and mean, of the slots of eight blocks, [n_heads, stride]; NaN where there is no window.
   void meet(const uint8_t* keys, const float* scales, float* y, int64_t stride) const {
     for (const uint8_t *line = keys + kAheadBytes, *end = line + kGroupSlots * n_dims; line < end; line += 128) {
-      __builtin_prefetch(line);
-      __builtin_prefetch(line + 64);
+      __builtin_prefetch(line, 0, 0);
+      __builtin_prefetch(line + 64, 0, 0);
     }
     for (int at = 0; at < kGroupSlots; at += kPanel, keys += int64_t{kPanel} * n_dims) {
       std::memcpy(sums, zeros, sizeof(int32_t) * 16 * n_heads);
