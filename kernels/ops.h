@@ -298,7 +298,7 @@ inline int n_select_candidates(int n_blocks, int k) {
 }
 constexpr int kSelectTokens = 8;         // that are ranked at a time
 constexpr int kSelectChunkBlocks = 64;   // whose logits stay in L1 until their maximum is known
-constexpr int kSelectSectionChunks = 32; // that one task ranks
+constexpr int kSelectSectionChunks = 8;  // that one task ranks: some 10 µs of work, since threads wait for the last one
 inline int64_t n_select_chunks(int n_blocks) { return (n_blocks + kSelectChunkBlocks - 1) / kSelectChunkBlocks; }
 inline int64_t select_blocks_memory(int n_tokens, int n_heads, int n_blocks) {
   const int64_t per_head = n_select_chunks(n_blocks) * (2 * kSelectChunkBlocks + 2);

@@ -160,7 +160,7 @@ struct CoarseQueries {
       __builtin_prefetch(line + 64, 0, 0);
     }
     for (int at = 0; at < kGroupSlots; at += kPanel, keys += int64_t{kPanel} * n_dims) {
-      std::memcpy(sums, zeros, sizeof(int32_t) * 16 * n_heads);
+      for (int i = 0; i < 16 * n_heads; i += 16) I32x16::load(zeros + i).store(sums + i);
       for (int h = 0; h < n_heads;) {
         const int left = n_heads - h;
         if constexpr (kTokenTile >= 8) {
@@ -206,6 +206,7 @@ struct Ranking {
   CoarseQueries queries;
   float* y;         // [n_heads, kChunkSlots]
   float* reaching;  // [n_heads]: y of the last slot of the block before
+  int rounded_t = -1, rounded_g = -1;  // whose queries are rounded
 
   Ranking(const SelectBlocksArgs& args, Arrays& arrays)
       : args(args), queries(args, arrays), y(arrays.take<float>(int64_t{queries.n_heads} * kChunkSlots)),
@@ -213,7 +214,9 @@ struct Ranking {
 
   // Section s.
   void run(int t, int g, int s, const Ranked& ranked) {
-    queries.round(args, t, g);
+    if (t != rounded_t || g != rounded_g) queries.round(args, t, g);
+    rounded_t = t;
+    rounded_g = g;
     const int64_t n_slots = n_coarse_slots(args.n_blocks);
     const uint8_t* keys = args.coarse.keys + g * n_slots * queries.n_dims;
     const float* scales = args.coarse.scales + g * n_slots;
@@ -512,11 +515,11 @@ void select_blocks(const SelectBlocksArgs& args, Stream& stream) {
   const int n_sections = static_cast<int>((n_select_chunks(args.n_blocks) + kSelectSectionChunks - 1) / kSelectSectionChunks);
   for (int first = 0; first < args.n_tokens; first += kSelectTokens) {
     const int n_tokens = args.n_tokens - first < kSelectTokens ? args.n_tokens - first : kSelectTokens;
-    // Neighbouring tasks meet the same keys.
+    // Neighbouring tasks meet the same keys, or have the same queries.
     stream.parallel_for(ranks ? n_sections * args.n_kv_heads * n_tokens : 0, 1, [&](int first_task, int last_task) {
       Ranking ranking = with_scratch<Ranking>(args);
       for (int task = first_task; task < last_task; ++task) {
-        const int t = task % n_tokens, g = task / n_tokens % args.n_kv_heads, s = task / n_tokens / args.n_kv_heads;
+        const int t = task % n_tokens, s = task / n_tokens % n_sections, g = task / n_tokens / n_sections;
         ranking.run(first + t, g, s, Ranked(args, t, g));
       }
     });
