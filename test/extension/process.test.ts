@@ -35,7 +35,8 @@ beforeEach(() => {
 afterEach(() => rmSync(temporary, { recursive: true, force: true }));
 
 const nothingLeft = async (): Promise<void> => {
-  await eventually('no engine is left', () => fake.engines().length === 0, 5000);
+  // An engine whose client died before it had connected waits five seconds for another one.
+  await eventually('no engine is left', () => fake.engines().length === 0, 10_000);
   await eventually('no file is left', () => fake.leftovers().length === 0, 1000);
 };
 
