@@ -279,9 +279,13 @@ export class Window {
 
   /** A file that is there, in the open file dialog. */
   async chooseFile(file) {
-    await this.filePlace().fill(file);
-    await this.page.locator('.quick-input-widget:visible .monaco-list-row', { hasText: path.basename(file) }).first().waitFor();
-    await this.press('Enter');
+    // A row of that name may be of the folder as a whole: Enter then comes before the dialog has taken the path in, and does nothing.
+    await poll('the dialog takes the file', async () => {
+      await this.filePlace().fill(file);
+      await this.page.locator('.quick-input-widget:visible .monaco-list-row', { hasText: path.basename(file) }).first().waitFor();
+      await this.press('Enter');
+      return this.filePlace().waitFor({ state: 'hidden', timeout: 3000 }).then(() => true, () => false);
+    });
   }
 
   async openFile(name) {
