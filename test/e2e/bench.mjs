@@ -281,6 +281,7 @@ export class Window {
   async chooseFile(file) {
     // A row of that name may be of the folder as a whole: Enter then comes before the dialog has taken the path in, and does nothing.
     await poll('the dialog takes the file', async () => {
+      if (!(await this.filePlace().isVisible())) return true;
       await this.filePlace().fill(file);
       await this.page.locator('.quick-input-widget:visible .monaco-list-row', { hasText: path.basename(file) }).first().waitFor();
       await this.press('Enter');
