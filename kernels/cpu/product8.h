@@ -13,26 +13,30 @@ namespace sala::SALA_ISA {
 
 constexpr int kProduct8Rows = 8;  // at most
 
+// words[w, i] = the codes 4w … 4w + 3 of row(i), for i < 8, `stride` words a row; 0 for rows from n (1 … 8) on. head_dim: a multiple of 4.
+template <class Row>
+inline void turn_eight_rows(Row row, int n, int head_dim, int32_t* words, int stride) {
+  int w = 0;
+  for (; w + kLanes <= head_dim / 4; w += kLanes) {
+    F32x8 block[kLanes];  // bits that are moved, not numbers
+    for (int r = 0; r < kLanes; ++r) block[r] = r < n ? F32x8::load(reinterpret_cast<const float*>(row(r) + 4 * w)) : F32x8::zero();
+    transpose(block);
+    for (int r = 0; r < kLanes; ++r) block[r].store(reinterpret_cast<float*>(words + (w + r) * stride));
+  }
+  for (; w < head_dim / 4; ++w) {
+    for (int r = 0; r < kLanes; ++r) {
+      words[w * stride + r] = 0;
+      if (r < n) std::memcpy(words + w * stride + r, row(r) + 4 * w, 4);
+    }
+  }
+}
+
 // Keys with lanes that are keys: words[w, i] = the codes 4w … 4w + 3 of row i, 64 words a row. Keys from n_rows (1 … 64) to the next
 // multiple of 8 become 0, later ones are left as they were. head_dim: a multiple of 8.
 inline void turn_words(const int8_t* rows, int n_rows, int head_dim, int32_t* words) {
   for (int i = 0; i < n_rows; i += kLanes) {
     const int n = n_rows - i < kLanes ? n_rows - i : kLanes;
-    int w = 0;
-    for (; w + kLanes <= head_dim / 4; w += kLanes) {
-      F32x8 block[kLanes];  // bits that are moved, not numbers
-      for (int r = 0; r < kLanes; ++r) {
-        block[r] = r < n ? F32x8::load(reinterpret_cast<const float*>(rows + int64_t{i + r} * head_dim + 4 * w)) : F32x8::zero();
-      }
-      transpose(block);
-      for (int r = 0; r < kLanes; ++r) block[r].store(reinterpret_cast<float*>(words + (w + r) * kTile + i));
-    }
-    for (; w < head_dim / 4; ++w) {
-      for (int r = 0; r < kLanes; ++r) {
-        words[w * kTile + i + r] = 0;
-        if (r < n) std::memcpy(words + w * kTile + i + r, rows + int64_t{i + r} * head_dim + 4 * w, 4);
-      }
-    }
+    turn_eight_rows([&](int r) { return rows + int64_t{i + r} * head_dim; }, n, head_dim, words + i, kTile);
   }
 }
 

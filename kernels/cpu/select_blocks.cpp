@@ -3,6 +3,7 @@
 // scores these alone: of 15,700 blocks 980 are candidates.
 #include "kernels/cpu/best_k.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/product8.h"
 #include "kernels/cpu/simd_wide.h"
 #include "kernels/error.h"
 
@@ -438,16 +439,7 @@ struct Selection {
     }
     for (int first = 0; first < n; first += kPanel) {
       for (int r = 0; r < kPanel; r += kLanes) {
-        int c = 0;
-        for (; c + 4 * kLanes <= d; c += 4 * kLanes) {
-          F32x8 block[kLanes];  // words of four codes that are moved, not numbers
-          for (int i = 0; i < kLanes; ++i) block[i] = F32x8::load(reinterpret_cast<const float*>(rows[first + r + i] + c));
-          transpose(block);
-          for (int i = 0; i < kLanes; ++i) block[i].store(reinterpret_cast<float*>(panel + (c + 4 * i) * kPanel + 4 * r));
-        }
-        for (; c < d; c += 4) {
-          for (int i = 0; i < kLanes; ++i) std::memcpy(panel + c * kPanel + 4 * (r + i), rows[first + r + i] + c, 4);
-        }
+        turn_eight_rows([&](int i) { return rows[first + r + i]; }, kLanes, d, reinterpret_cast<int32_t*>(panel) + r, kPanel);
       }
       queries.meet(panel, scales + first, z + first, n_windows);
     }
