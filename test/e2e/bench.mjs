@@ -279,12 +279,15 @@ export class Window {
 
   /** A file that is there, in the open file dialog. */
   async chooseFile(file) {
-    // A row of that name may be of the folder as a whole: Enter then comes before the dialog has taken the path in, and does nothing.
+    const row = this.page.locator('.quick-input-widget:visible .monaco-list-row.focused', { hasText: path.basename(file) });
+    let entered = false;
     await poll('the dialog takes the file', async () => {
-      if (!(await this.filePlace().isVisible())) return true;
-      await this.filePlace().fill(file);
-      await this.page.locator('.quick-input-widget:visible .monaco-list-row', { hasText: path.basename(file) }).first().waitFor();
+      if (entered && !(await this.filePlace().isVisible())) return true;
+      // What is typed while the dialog still lists a folder is not looked up: Enter would take another row. Typed anew, it is.
+      for (const place of [`${path.dirname(file)}/`, file]) await this.filePlace().fill(place, { timeout: 3000 }).catch(() => {});
+      if (!(await row.waitFor({ timeout: 3000 }).then(() => true, () => false))) return false;
       await this.press('Enter');
+      entered = true;
       return this.filePlace().waitFor({ state: 'hidden', timeout: 3000 }).then(() => true, () => false);
     });
   }
@@ -382,7 +385,18 @@ export class Window {
   }
 
   notification(text) {
-    return this.page.locator('.notifications-toasts .notification-list-item').filter({ hasText: text });
+    return this.page.locator(':is(.notifications-toasts, .notifications-center) .notification-list-item').filter({ hasText: text });
+  }
+
+  /** The notification, once it is there. VS Code shows no more than three that come within 800 ms: the others are in its list alone. */
+  async told(text, timeout_ms = patience_ms) {
+    const shown = this.notification(text).first();
+    await poll(`notification ${text}`, async () => {
+      if (await shown.waitFor({ timeout: 10_000 }).then(() => true, () => false)) return true;
+      await this.command('Notifications: Show Notifications');
+      return false;
+    }, timeout_ms);
+    return shown;
   }
 
   async openContainer(name) {

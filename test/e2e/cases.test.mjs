@@ -211,7 +211,7 @@ try {
 
     await checks.check('one click changes the settings of the one root', async () => {
       await window.command('SALA: Read or Leave Out');
-      await window.notification('src/main.ts is left out of what is read').waitFor();
+      await window.told('src/main.ts is left out of what is read');
       assert.deepEqual(JSON.parse(await readFile(path.join(top, 'real-b/.vscode/settings.json'), 'utf8')), { 'sala.ingest.exclude': ['/src/main.ts'] });
       await poll('told', async () => (await requests('open')).at(-1).params.roots.map((r) => r.exclude.join()).join('|') === '|/src/main.ts');
       await window.command('SALA: Read or Leave Out');
@@ -255,14 +255,14 @@ try {
       await window.openFile('util.ts');
       await why(/src\/util\.ts is in memory: \d+ tokens/);
       await window.command('SALA: Read or Leave Out');
-      await window.notification('util.ts is left out of what is read').waitFor();
+      await window.told('util.ts is left out of what is read');
       assert.deepEqual(await innerSettings(), { 'sala.ingest.exclude': ['/util.ts'] });
       await poll('told', async () => (await requests('open')).at(-1).params.roots.map((r) => r.exclude.join()).join('|') === '|/util.ts');
       await why('src/util.ts is not read: your settings leave it out (exclude: /src/util.ts)');
       await delay(500);
       await window.screenshot('nested-left-out');
       await window.command('SALA: Read or Leave Out');
-      await window.notification('util.ts is treated as before').waitFor();
+      await window.told('util.ts is treated as before');
       await why(/src\/util\.ts is in memory: \d+ tokens/);
       assert.deepEqual(await innerSettings(), {});
     });
@@ -280,7 +280,7 @@ try {
       // A menu takes no click in the moment in which it opens.
       await delay(400);
       await entry.click();
-      await window.notification('deep: 1 file in memory, 1 file excluded.').waitFor();
+      await window.told('deep: 1 file in memory, 1 file excluded.');
     });
   });
 
@@ -319,7 +319,7 @@ try {
       const progress = window.notification('Exporting');
       await progress.getByText('writing 5 MB').waitFor();
       await window.screenshot('export-progress');
-      await window.notification(/Exported: \d+ files, [\d,]+ tokens, 5 MB\./).waitFor();
+      await window.told(/Exported: \d+ files, [\d,]+ tokens, 5 MB\./);
       await progress.waitFor({ state: 'hidden' });
       await delay(500);
       await window.screenshot('export-done');
@@ -345,17 +345,17 @@ try {
     await checks.check('a pack is imported; of a damaged one that is said, and the log names what', async () => {
       await open('SALA: Export What Was Read');
       await window.press('Enter');
-      await window.notification('Exported: ').waitFor();
+      await window.told('Exported: ');
       await closeNotifications();
       await importFile('packed.pack');
-      await window.notification('Imported: 6 files, 1,234 tokens, 5 MB.').waitFor();
+      await window.told('Imported: 6 files, 1,234 tokens, 5 MB.');
       assert.equal(await window.notification('damaged').count(), 0);
       await delay(500);
       await window.screenshot('import-done');
       await closeNotifications();
       await appendFile(pack, 'x');
       await importFile('packed.pack');
-      await window.notification('Some of it was damaged and is read again; the log names it.').waitFor();
+      await window.told('Some of it was damaged and is read again; the log names it.');
       await delay(500);
       await window.screenshot('import-damaged');
       await window.notification('Some of it was damaged').getByRole('button', { name: 'Show log' }).click();
@@ -366,7 +366,7 @@ try {
     await checks.check('a file that is none is not said to be the workspace\'s own memory', async () => {
       await writeFile(path.join(path.dirname(folder), 'other.pack'), 'something else');
       await importFile('other.pack');
-      const told = window.notification('This file holds nothing that SALA can import');
+      const told = await window.told('This file holds nothing that SALA can import');
       await told.getByText('expected a pack, found 14 bytes').waitFor();
       await told.getByRole('button', { name: 'Show log' }).waitFor();
       await delay(500);
@@ -471,9 +471,9 @@ try {
       await window.chat().getByText('SALA reads folders on disk; this window has only virtual ones, so nothing can be read.').waitFor();
       await askIn(window, 'hi');
       await window.command('SALA: Why Is This File Not Read?');
-      await window.notification('Open a file first').waitFor();
+      await window.told('Open a file first');
       await window.command('SALA: Forget This Workspace');
-      await window.notification('SALA reads folders on disk, and none is open.').waitFor();
+      await window.told('SALA reads folders on disk, and none is open.');
       assert.equal(await window.chat().locator('.turn').count(), 0);
       assert.equal((await requests('load')).length, loads);
       await window.screenshot('chat-virtual');
@@ -711,7 +711,7 @@ try {
       await dialog.getByText('Forget what was read of this workspace?').waitFor();
       await window.screenshot('forget');
       await dialog.getByRole('button', { name: 'Forget' }).click();
-      await window.notification('Forgotten: 42 segments, 3 MB.').waitFor();
+      await window.told('Forgotten: 42 segments, 3 MB.');
       await poll('not read again', async () => (await requests('open')).at(-1).params.ingest === false);
       await delay(2000);
       await window.reload();
@@ -766,19 +766,17 @@ try {
 
     await checks.check('"Why is this file not read?" names the rule and opens it', async () => {
       await menu('private.ts', 'Why Is This File Not Read?');
-      const told = window.notification('private.ts is not read: an ignore rule leaves it out');
-      await told.waitFor();
+      const told = await window.told('private.ts is not read: an ignore rule leaves it out');
       await window.screenshot('explorer-why');
       await told.getByRole('button', { name: 'Open the rule' }).click();
       await poll('the rule', async () => (await window.activeTab()) === '.salaignore' && /Ln 1,/.test(await window.position()));
       await menu('src', 'Why Is This File Not Read?');
-      await window.notification('src: 2 files in memory.').waitFor();
+      await window.told('src: 2 files in memory.');
     });
 
     await checks.check('one click leaves a folder out, in the settings of the folder; undo is the same click', async () => {
       await menu('src', 'Read or Leave Out');
-      const told = window.notification('src is left out of what is read');
-      await told.waitFor();
+      const told = await window.told('src is left out of what is read');
       assert.deepEqual((await folderSettings())['sala.ingest.exclude'], ['/src']);
       await poll('told', async () => (await requests('open')).at(-1).params.roots[0].exclude.includes('/src'));
       await poll('the badge', async () => (await badge('src')) === '−');
@@ -790,11 +788,11 @@ try {
 
     await checks.check('an ignored file is brought in; a secret is not', async () => {
       await menu('private.ts', 'Read or Leave Out');
-      await window.notification('private.ts is read from now on').waitFor();
+      await window.told('private.ts is read from now on');
       await poll('told', async () => (await requests('open')).at(-1).params.roots[0].include.includes('/private.ts'));
       await poll('read', async () => /In memory/.test(await tooltip('private.ts')));
       await menu('.env', 'Read or Leave Out');
-      await window.notification('.env is not read: it may hold secrets').waitFor();
+      await window.told('.env is not read: it may hold secrets');
       assert.deepEqual(await folderSettings(), { 'sala.ingest.include': ['/private.ts'] });
     });
 

@@ -165,7 +165,7 @@ try {
     };
     await window.openFile('summary.py');
     await window.command('SALA: Read or Leave Out');
-    await window.notification('summary.py is left out of what is read').waitFor();
+    await window.told('summary.py is left out of what is read');
     await told('summary.py is not read: your settings leave it out (exclude: /tools/summary.py)');
     await window.command('SALA: Read or Leave Out');
     await told(/summary\.py is in memory: \d+ tokens/);
@@ -202,21 +202,20 @@ try {
     await window.fileDialog('SALA: Export What Was Read', scratch);
     assert.equal(await window.filePlace().inputValue(), pack);
     await window.press('Enter');
-    const exported = window.notification(/Exported: (\d+) files/);
-    await exported.waitFor({ timeout: answer_ms });
+    const exported = await window.told(/Exported: (\d+) files/, answer_ms);
     const [, files] = /Exported: (\d+) files/.exec(await exported.innerText());
     await importFile(pack);
-    await window.notification(`Imported: ${files} files`).waitFor({ timeout: answer_ms });
+    await window.told(`Imported: ${files} files`, answer_ms);
     await window.command('Notifications: Clear All Notifications');
     const bytes = await readFile(pack);
     bytes[bytes.length >> 1] ^= 1;
     await writeFile(path.join(scratch, 'damaged.pack'), bytes);
     await importFile(path.join(scratch, 'damaged.pack'));
-    await window.notification('Some of it was damaged and is read again; the log names it.').waitFor({ timeout: answer_ms });
+    await window.told('Some of it was damaged and is read again; the log names it.', answer_ms);
     await window.screenshot('product-import-damaged');
     await writeFile(path.join(scratch, 'short.pack'), bytes.subarray(0, 100));
     await importFile(path.join(scratch, 'short.pack'));
-    await window.notification('This file holds nothing that SALA can import').waitFor({ timeout: answer_ms });
+    await window.told('This file holds nothing that SALA can import', answer_ms);
     await window.command('Notifications: Clear All Notifications');
   });
 

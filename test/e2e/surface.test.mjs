@@ -27,7 +27,7 @@ try {
 
   await checks.check('first start: nothing is opened, consent is asked for with its cost', async () => {
     await window.statusItem('SALA').waitFor();
-    await window.notification('SALA can read this workspace in the background').waitFor();
+    await window.told('SALA can read this workspace in the background');
     await window.screenshot('consent');
     assert.match(await window.notification('SALA can read').innerText(), /\d+ files, about [\d.]+ K tokens, .* on 2 cores/s);
     assert.equal(await window.page.locator('.part.sidebar .composite.title', { hasText: 'SALA' }).count(), 0, 'no view is opened');
