@@ -17,7 +17,10 @@ import {
 } from 'vscode-jsonrpc/node';
 import { EngineError, isErrorCode, toEngineError } from './errors';
 import type { EngineFailure } from './messages';
+import { Turns } from './turns';
 
+/** Of a long list; written in a millisecond. */
+const itemsAtOnce = 1000;
 /** Headers are two short lines; more is no client of ours. */
 const maxHeaderBytes = 1024;
 
@@ -72,7 +75,8 @@ export function connectOver(socket: Socket, maxBodyBytes: number, onError: (reas
   guard.on('error', drop);
   socket.on('error', drop);
   socket.on('close', () => guard.destroy());
-  const connection = createMessageConnection(new StreamMessageReader(socket.pipe(guard)), new StreamMessageWriter(socket), {
+  const writer = new StreamMessageWriter(socket, { contentTypeEncoder: { name: 'application/json', encode: encodeInTurns } });
+  const connection = createMessageConnection(new StreamMessageReader(socket.pipe(guard)), writer, {
     // The library's own remarks name messages it could not handle; their content must not reach a log.
     error: () => {},
     warn: () => {},
@@ -81,6 +85,21 @@ export function connectOver(socket: Socket, maxBodyBytes: number, onError: (reas
   });
   connection.onError(([error]) => drop(error));
   return connection;
+}
+
+/** A message as JSON. A long list that answers a request is written some items at a time: whoever else is asked something has its turn. */
+export async function encodeInTurns(message: object): Promise<Buffer> {
+  const { result, ...rest } = message as { readonly result?: unknown };
+  if (!Array.isArray(result) || result.length <= itemsAtOnce) return Buffer.from(JSON.stringify(message));
+  const parts = [Buffer.from(`${JSON.stringify(rest).slice(0, -1)},"result":`)];
+  const turns = new Turns();
+  for (let i = 0; i < result.length; i += itemsAtOnce) {
+    const items = JSON.stringify(result.slice(i, i + itemsAtOnce)).slice(1, -1);
+    parts.push(Buffer.from(`${i === 0 ? '[' : ','}${items}`));
+    await turns.due();
+  }
+  parts.push(Buffer.from(']}'));
+  return Buffer.concat(parts);
 }
 
 /** What goes over the wire for something thrown. */
