@@ -57,6 +57,8 @@ const cancelMs = 3000;
 const maxMessageBytes = 256 << 20;
 /** Asked twice, they do the same: sent again if the engine was lost meanwhile. */
 const idempotent = new Set([messages.open.method, messages.coverage.method, messages.coverageLevel.method, messages.coverageOf.method]);
+/** Before they are sent a second and a third time: what ended one engine may end the next one at once, and pass then. */
+const againAfterMs = [200, 1000];
 
 export class EngineClient {
   private current: EngineState = { state: 'stopped' };
@@ -94,15 +96,16 @@ export class EngineClient {
     signal?: AbortSignal,
   ): Promise<unknown> {
     this.told.before(type.method);
-    for (let attempt = 0; ; attempt++) {
+    for (let tries = 1; ; tries++) {
       const live = await unlessAborted(this.connected(), signal, 'cancelled while the engine was starting', 0);
       try {
         const result = await this.send(live, type, params, signal);
         this.told.after(type.method, params);
         return result;
       } catch (error) {
-        if (isDisconnect(error) && idempotent.has(type.method) && attempt === 0 && !signal?.aborted) continue;
-        throw fromResponseError(error, this.describeDisconnect());
+        const pauseMs = idempotent.has(type.method) ? againAfterMs[tries - 1] : undefined;
+        if (!isDisconnect(error) || pauseMs === undefined || signal?.aborted) throw fromResponseError(error, this.describeDisconnect(tries));
+        await unlessAborted(this.pause(pauseMs), signal, `${type.method} was cancelled`, 0);
       }
     }
   }
@@ -268,8 +271,15 @@ export class EngineClient {
     if (this.told.hasOpened) this.connected().catch(() => {});
   }
 
-  private describeDisconnect(): string {
-    return `the engine stopped while it worked on this${this.lossReason === undefined ? '' : `: ${this.lossReason}`}`;
+  private pause(ms: number): Promise<void> {
+    return delay(ms, undefined, { signal: this.disposal.signal }).catch(() => {
+      throw closed();
+    });
+  }
+
+  private describeDisconnect(tries: number): string {
+    const often = tries === 1 ? '' : `, ${tries} times in a row`;
+    return `the engine stopped while it worked on this${often}${this.lossReason === undefined ? '' : `: ${this.lossReason}`}`;
   }
 
   /** Also takes away what a killed engine left lying about. */

@@ -170,12 +170,34 @@ test('a client that has opened reconnects by itself; another client finds the sa
   assert.equal((await second.start()).pid, (await first.start()).pid);
 });
 
-test('an idempotent request is sent again; an engine that dies of it each time is given up after three starts', async () => {
+test('an idempotent request is sent again, though the next engine dies of it as well', async () => {
+  const client = connect();
+  const { pid } = await client.start();
+  assert.deepEqual(await client.request(messages.coverage, { path: 'crash twice' }), []);
+  assert.notEqual((await client.start()).pid, pid);
+  assert.equal(log.filter((line) => line.includes('SIGKILL')).length, 2, log.join('\n'));
+});
+
+test('what is to be sent again is not, once it was cancelled or its client is closed', async () => {
+  for (const how of ['cancelled', 'closed'] as const) {
+    const client = connect();
+    await client.start();
+    const stop = new AbortController();
+    const request = client.request(messages.coverage, { path: 'crash' }, stop.signal);
+    const isLost = eventually('it is lost', () => client.state.state === 'stopped');
+    const refused = assert.rejects(request, how === 'cancelled' ? failsWith('cancelled', /coverage/) : failsWith('engine_unreachable', /closed/));
+    await isLost;
+    if (how === 'cancelled') stop.abort();
+    else client.dispose();
+    await refused;
+    assert.deepEqual(fake.engines(), []);
+  }
+});
+
+test('an idempotent request is sent three times; an engine that dies of it each time is given up after three starts', async () => {
   const client = connect();
   await client.request(messages.open, openParams);
-  // Each attempt kills the engine: this request is sent twice, then fails.
-  await assert.rejects(client.request(messages.coverage, { path: 'crash' }), failsWith('engine_unreachable', /SIGKILL/));
-  await assert.rejects(client.request(messages.coverage, { path: 'crash' }), failsWith('engine_unreachable', /SIGKILL/));
+  await assert.rejects(client.request(messages.coverage, { path: 'crash' }), failsWith('engine_unreachable', /3 times in a row.*SIGKILL/));
   await eventually('failed', () => client.state.state === 'failed');
   await assert.rejects(client.request(messages.ask, { id: 1, question: 'q' }), failsWith('engine_unreachable', /3 times in a row/));
   await client.restart();

@@ -1,7 +1,7 @@
 // An engine process without a model: the real shell (lifecycle, server, socket) around handlers that a test steers by what it
 // asks. Bundled by fake-dist.ts as the `engine.cjs` of a folder that stands for `dist/`.
 
-import { existsSync, readFileSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { EngineError } from '../../extension/engine/errors';
@@ -39,6 +39,13 @@ void runEngine(process.argv.slice(2), async (options: CoreOptions): Promise<Engi
     close: async () => {},
   };
 });
+
+/** Of all engines of this folder. */
+function timesAsked(what: string): number {
+  const file = path.join(__dirname, what);
+  appendFileSync(file, '.');
+  return statSync(file).size;
+}
 
 class FakeSession implements ClientSession {
   /** What this connection was told, in order: read back by coverage. */
@@ -79,7 +86,7 @@ class FakeSession implements ClientSession {
   }
 
   async coverage({ path }: { path?: string }): Promise<readonly messages.FileCoverage[]> {
-    if (path === 'crash') process.kill(process.pid, 'SIGKILL');
+    if (path === 'crash' || (path === 'crash twice' && timesAsked('crashes') <= 2)) process.kill(process.pid, 'SIGKILL');
     if (path === 'told') return this.told.map((line) => ({ root: '/w', path: line, state: 'in', tokens: 0, bytes: 0 }));
     const files: messages.FileCoverage[] = [
       { root: '/w', path: 'a.ts', state: 'in', tokens: 10, bytes: 30 },
