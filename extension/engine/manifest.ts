@@ -163,6 +163,15 @@ export class Manifest {
     if (was.includes(true)) this.changedFiles.add(file);
   }
 
+  /** All that is known of others goes: they went while nobody looked. What their bytes consist of is forgotten as after any other change. */
+  async deleteOthers(isThere: (file: string) => boolean): Promise<void> {
+    for (const known of [this.files, this.verdicts]) {
+      await inTurns(known.keys(), (file) => {
+        if (!isThere(file)) this.delete(file);
+      });
+    }
+  }
+
   get allKeys(): Set<string> {
     const keys = new Set<string>();
     for (const { segments } of this.versions.values()) for (const { key } of segments) keys.add(key);

@@ -465,6 +465,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
       this.see(file);
       this.settle();
     });
+    await this.manifest.deleteOthers((file) => this.records.has(file));
     await this.outdateRewritten(found.files);
     this.excluded = await mapInTurns(found.excluded, (entry) => entry.path);
     this.unreadable = await mapInTurns(found.unreadable, (entry) => entry.path);

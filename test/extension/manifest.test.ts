@@ -22,6 +22,10 @@ class Tables {
     return Manifest.open(at, '/root', 'recipe', { find: () => undefined });
   }
 
+  get nFiles(): number {
+    return this.tables.files.size;
+  }
+
   get nVersions(): number {
     return this.tables.versions.size;
   }
@@ -79,4 +83,19 @@ test('manifest: of many files, all have an earlier version', async () => {
     await manifest.save();
   }
   assert.deepEqual(['a', 'b', 'c'].map((version) => nKnown(manifest, 6000, version)), [0, 6000, 6000]);
+});
+
+test('manifest: of files that others replaced while nobody looked, what they had is forgotten as if somebody had', async () => {
+  const tables = new Tables();
+  for (let start = 0; start < 200; start++) {
+    const manifest = await tables.open();
+    // Each time others, as of builds and branches.
+    const files = [0, ...Array.from({ length: 49 }, (_, i) => 50 * start + i + 1)];
+    const names = new Set(files.map((file) => `f${file}`));
+    await manifest.deleteOthers((file) => names.has(file));
+    for (const file of files) put(manifest, file, 'first');
+    await manifest.save();
+    assert.equal(tables.nFiles, 50);
+    assert.ok(tables.nVersions <= 50 + 8 * 50 + 50, `${tables.nVersions} versions`);
+  }
 });

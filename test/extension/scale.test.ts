@@ -151,6 +151,31 @@ check('started again, unchanged: no file is read, cut or encoded', async (bench)
   assert.ok(core.indexer.idle);
 });
 
+check('what went while no engine ran is known no more; what stayed is not read again, nor what comes back', async (bench) => {
+  const files = bench.writeMany(60, 'text');
+  bench.write('src/binary.ts', 'x\0y');
+  const first = await bench.core();
+  const before = await bench.open(first);
+  // What was written just now has to be looked at by its bytes once more.
+  await sleep(2100);
+  await before.ingest(never);
+  await first.close();
+  rmSync(bench.at('src/d3'), { recursive: true });
+  rmSync(bench.at('src/binary.ts'));
+  const core = await bench.core();
+  const cuts = countCuts(core);
+  const { store } = core.requireKeeper();
+  const known = async (): Promise<string[]> => (await store.records('files', '')).map(([key]) => key.slice(key.indexOf('/') + 1)).sort();
+  assert.equal((await known()).length, 61);
+  const session = await bench.open(core);
+  await session.ingest(never);
+  assert.deepEqual(await known(), files.map((file) => path.relative(bench.workspace, file)).filter((file) => !file.startsWith('src/d3/')).sort());
+  for (const file of bench.writeMany(60, 'text')) session.filesChanged({ paths: [file] });
+  await session.coverage({});
+  assert.equal((await session.ingest(never)).files, 60);
+  assert.deepEqual([cuts(), rootOf(session).nEncoded], [0, 0]);
+});
+
 check('an edit goes through no list of all files, and lists no folder', async (bench) => {
   const files = bench.writeMany(120, 'text');
   const core = await bench.core();
