@@ -12,10 +12,10 @@ import { exportPack } from './pack-export';
 import { importPack } from './pack-import';
 import { isAllOf, type Changes, type FileRecord, type RootIndex } from './root-index';
 import type { ClientSession, SessionClient } from './session';
-import { inTurns } from './turns';
+import { inTurns, sortedInTurns } from './turns';
 import { dedupeRoots, type FilterSettings } from './workspace/filter';
 import { WorkspaceSearch } from './workspace/search';
-import { lstat } from './workspace/walk';
+import { comparePaths, lstat } from './workspace/walk';
 import { watchRoot, type RootWatch } from './workspace/watch';
 
 /** Status is sent at most so often. */
@@ -302,13 +302,26 @@ export class ClientSessionOver implements ClientSession {
     this.requireRoots();
     await this.refresh();
     for (const root of this.rootList) await root.checkReadable(lookedAtBeforeAnswer);
-    if (file === undefined) return this.rootList.flatMap((root) => root.files());
+    if (file === undefined) return this.allFiles();
     const at = path.isAbsolute(file) ? this.locate(file) : undefined;
     const wanted = at?.path ?? file.replace(/^\.\//, '');
     const found = (at ? [at.root] : this.rootList).flatMap((root) => root.coverageAt(wanted) ?? []);
     const exact = found.filter((f) => f.path === wanted);
     // In an excluded folder, the folder's rule is the file's.
     return exact.length > 0 ? exact : found.filter((f) => f.state === 'excluded');
+  }
+
+  /** As they are at one moment, in the order of their paths. */
+  private async allFiles(): Promise<readonly messages.FileCoverage[]> {
+    const lists = this.rootList.map((root) => root.list());
+    try {
+      for (const list of lists) await list.gather();
+      const files: (readonly messages.FileCoverage[])[] = lists.map((list) => list.now());
+      for (const [i, unsorted] of files.entries()) files[i] = await sortedInTurns(unsorted, byPath);
+      return files.flat();
+    } finally {
+      for (const list of lists) list.close();
+    }
   }
 
   async coverageLevel(place: messages.CoveragePlace): Promise<messages.CoverageLevel> {
@@ -485,6 +498,10 @@ export class ClientSessionOver implements ClientSession {
     await this.completer.close();
     await this.letGo();
   }
+}
+
+function byPath(a: messages.FileCoverage, b: messages.FileCoverage): number {
+  return comparePaths(a.path, b.path);
 }
 
 /** One look after the other, so that the newest state of the disk is what is kept; what comes meanwhile is one look more, however much it is. */

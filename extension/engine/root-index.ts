@@ -4,6 +4,7 @@
 import { EventEmitter } from 'node:events';
 import { access, constants, lstat, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
+import { CoverageList } from './coverage-list';
 import { toEngineError } from './errors';
 import { familyOf } from './pack-table';
 import { sameStamp, type KnownSegment, type KnownVerdict, type KnownVersion, type Manifest, type Stamp } from './manifest';
@@ -165,6 +166,8 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
   private readonly needing = new Set<FileRecord>();
   private readonly busy = new Set<FileRecord>();
   private readonly over = new Set<FileRecord>();
+  /** Of all files, that are being made. */
+  private readonly lists = new Set<CoverageList>();
   /**
    * The first file that does not fit: of those that may be in, all before it are admitted, and none from it on. Whether it would fit is
    * known once it was cut: until then membership rests on an estimate.
@@ -475,6 +478,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     for (const known of [this.records, this.excluded, this.unreadable, this.folders]) await inTurns(known.keys(), (file) => this.paths.add(file));
     this.scanned = true;
     this.unavailable = undefined;
+    for (const list of this.lists) list.changeAll();
     await this.admitInTurns(this.tokenBudget);
     this.lookedAround(began);
     this.emit('scanned');
@@ -524,14 +528,19 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
       }
       if (!excluded.has(file) && this.excluded.delete(file)) isGone(file);
       if (this.unreadable.delete(file)) isGone(file);
+      this.listedAnew(file);
       this.settle();
     });
     await inTurns(found.excluded, (entry) => {
       const known = this.excluded.get(entry.path);
       this.excluded.set(entry.path, entry);
+      this.listedAnew(entry.path);
       if (!entry.folder && !sameExclusion(known, entry)) changed.push(this.excludedFile(entry));
     });
-    for (const entry of found.unreadable) this.unreadable.set(entry.path, entry);
+    for (const entry of found.unreadable) {
+      this.unreadable.set(entry.path, entry);
+      this.listedAnew(entry.path);
+    }
     await inTurns(found.files, (file) => {
       const known = this.records.get(file.path)?.info;
       if (!this.see(file) && !takenBack.has(file.path)) return;
@@ -607,6 +616,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
   private setUnavailable(reason: string | undefined): boolean {
     const isDifferent = (this.unavailable === undefined) !== (reason === undefined);
     this.unavailable = reason;
+    if (isDifferent) for (const list of this.lists) list.changeAll();
     if (isDifferent) this.emit('available');
     return isDifferent;
   }
@@ -633,7 +643,10 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
   /** Files to be looked at: size or time differ from what was read (at most `limit` are compared), or it is time for another look. */
   async changedSince(limit: number, stat: (file: string) => Promise<Stamp | undefined>): Promise<string[]> {
     const records: FileRecord[] = [];
+    const turns = new Turns();
     for (const record of this.records.values()) {
+      const due = turns.dueSmall();
+      if (due) await due;
       if (records.length === limit) break;
       if (record.current || record.verdict) records.push(record);
     }
@@ -675,7 +688,11 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
   /** Finds out which of the files that wait cannot be read; at most `limit` are looked at. */
   async checkReadable(limit: number): Promise<void> {
     this.settle();
-    const records = [...this.needing].filter((record) => this.stateOf(record) === 'waiting').slice(0, limit);
+    const records: FileRecord[] = [];
+    for (const record of this.needing) {
+      if (records.length === limit) break;
+      if (this.stateOf(record) === 'waiting') records.push(record);
+    }
     await someAtOnce(records, async (record) => {
       try {
         await access(path.join(this.dir, record.path), constants.R_OK);
@@ -693,6 +710,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     }
     // Whether a file can be read now, neither size nor time tells.
     const same = sameStamp(record.info, file) && record.error === undefined;
+    if (record.info.detail !== file.detail) this.touched.add(record);
     record.info = file;
     if (same) return false;
     this.outdate(record);
@@ -1244,26 +1262,34 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     return undefined;
   }
 
-  files(): FileCoverage[] {
-    const files = [
-      // Sorted in part, which is most of the work.
-      ...this.order.files.map((record) => this.coverageOf(record)),
-      ...[...this.excluded.values()].map((entry) => this.excludedCoverage(entry)),
-      ...[...this.unreadable.values()].map((entry) => this.unreadableCoverage(entry)),
-    ];
-    return files.sort((a, b) => (a.path < b.path ? -1 : 1));
+  /** All files as they are at one moment; to be gathered, and closed. */
+  list(): CoverageList {
+    const paths = { all: () => this.paths.within(''), at: (file: string) => this.coverageOfPath(file), settle: () => this.settle() };
+    const list = new CoverageList(paths, () => void this.lists.delete(list));
+    this.lists.add(list);
+    return list;
+  }
+
+  private listedAnew(file: string): void {
+    for (const list of this.lists) list.change(file);
   }
 
   /** Of all files in a folder, in no order, as they are when their turn comes. */
   *coveragesWithin(folder: string): Iterable<FileCoverage> {
     for (const file of this.paths.within(folder)) {
-      const record = this.records.get(file);
-      if (record) yield this.coverageOf(record);
-      const excluded = this.excluded.get(file);
-      if (excluded) yield this.excludedCoverage(excluded);
-      const unreadable = this.unreadable.get(file);
-      if (unreadable) yield this.unreadableCoverage(unreadable);
+      const coverage = this.coverageOfPath(file);
+      if (coverage) yield coverage;
     }
+  }
+
+  /** Of the path itself, not of a folder that it lies in. */
+  private coverageOfPath(file: string): FileCoverage | undefined {
+    const record = this.records.get(file);
+    if (record) return this.coverageOf(record);
+    const excluded = this.excluded.get(file);
+    if (excluded) return this.excludedCoverage(excluded);
+    const unreadable = this.unreadable.get(file);
+    return unreadable && this.unreadableCoverage(unreadable);
   }
 
   /** Of all files that count. */
@@ -1280,6 +1306,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
 
   private takeShare(record: FileRecord): void {
     this.touched.delete(record);
+    this.listedAnew(record.path);
     this.addShare(record.share, -1);
     const isOurs = this.records.get(record.path) === record;
     if (isOurs) record.share = this.shareOf(record);

@@ -13,7 +13,7 @@ import type { CoverageChange, OpenParams } from '../../extension/engine/messages
 import type { FileRecord, RootIndex } from '../../extension/engine/root-index';
 import type { ClientSession } from '../../extension/engine/session';
 import { eventually } from './fake-dist';
-import { countCuts, loadTinyCore, never, numbersAreTrue, replaceEncode, rootOf } from '../reliability/tiny-core';
+import { countCuts, filesOf, loadTinyCore, never, numbersAreTrue, replaceEncode, rootOf } from '../reliability/tiny-core';
 
 class Bench {
   readonly dir = mkdtempSync(path.join(os.tmpdir(), 'sala-scale-'));
@@ -264,7 +264,7 @@ check('what comes behind the first file that does not fit stays out, and enters 
   const states = async (...paths: string[]): Promise<Record<string, string>> => {
     if (paths.length > 0) await follow(session, paths.map((file) => bench.at(file)));
     numbersAreTrue(session);
-    return Object.fromEntries(rootOf(session).files().filter(({ path: file }) => file.endsWith('.ts')).map(({ path: file, state }) => [file, state]));
+    return Object.fromEntries(filesOf(rootOf(session)).filter(({ path: file }) => file.endsWith('.ts')).map(({ path: file, state }) => [file, state]));
   };
   await session.ingest(never);
   assert.deepEqual(await states(), { 'a.ts': 'in', 'b.ts': 'over_budget' });
@@ -300,7 +300,7 @@ check('what nobody told of is found by the stamps of folders, the rest by a look
   const missed = async (): Promise<Record<string, string>> => {
     session.filesChanged({ paths: [], missed: true });
     await session.ingest(never);
-    return Object.fromEntries(root.files().map(({ path: file, state }) => [file, state]));
+    return Object.fromEntries(filesOf(root).map(({ path: file, state }) => [file, state]));
   };
   const before = await missed();
   assert.equal(before['ignored'], 'excluded');
@@ -427,7 +427,7 @@ check('a folder is excluded and walked again, whatever was looked at first', asy
     await session.coverage({});
     await session.ingest(never);
     numbersAreTrue(session);
-    return root.files().map(({ path: file, state }) => `${file} ${state}`);
+    return filesOf(root).map(({ path: file, state }) => `${file} ${state}`);
   };
   const before = await states();
   for (const isFirst of [true, false]) {
@@ -453,7 +453,7 @@ check('a look at everything finds thousands of changes, and what rules outside o
   const session = await bench.open(await bench.core(), { roots: [{ path: bench.at('root'), name: 'root' }], settings: { tokenBudget: 1000 } });
   await session.ingest(never);
   const root = rootOf(session);
-  const states = (): Record<string, string> => Object.fromEntries(root.files().map(({ path: file, state }) => [file, state]));
+  const states = (): Record<string, string> => Object.fromEntries(filesOf(root).map(({ path: file, state }) => [file, state]));
   const look = async (): Promise<Record<string, string>> => {
     session.filesChanged({ paths: [] });
     await session.ingest(never);
@@ -494,6 +494,49 @@ check('a look at everything that nobody asked for holds up no other, and comes s
   held.letGo();
   await eventually('another one waits until it may be', () => (root as unknown as { lookAroundTimer?: unknown }).lookAroundTimer !== undefined);
   assert.equal(held.looks(), 1);
+});
+
+check('a list of all files is that of one moment, whatever changes while it is made, and others have their turn', async (bench) => {
+  const files = bench.writeMany(900, 'text');
+  const session = await bench.open(await bench.core(), { settings: { tokenBudget: 5000 } });
+  await session.ingest(never);
+  const root = rootOf(session);
+  const isTrue = (list: ReturnType<RootIndex['list']>, what: string): void =>
+    assert.deepEqual(list.now().sort((a, b) => (a.path < b.path ? -1 : 1)), filesOf(root), what);
+  const list = root.list();
+  // On a clock on which each look takes a millisecond.
+  const { now } = performance;
+  let [ms, turns, isDone] = [performance.now(), 0, false];
+  performance.now = () => ms++;
+  const count = (): void => {
+    turns++;
+    if (!isDone) setImmediate(count);
+  };
+  setImmediate(count);
+  await list.gather();
+  [isDone, performance.now] = [true, now];
+  assert.ok(turns > 3, `${turns} turns`);
+  isTrue(list, 'nothing changed');
+  for (const file of files.slice(0, 3)) writeFileSync(file, 'export const edited = 1;\n');
+  rmSync(bench.at('src/d1'), { recursive: true });
+  bench.write('src/fresh.ts', 'export const fresh = 1;\n');
+  bench.write('src/d2/binary.ts', 'x\0y');
+  await follow(session, [...files.slice(0, 3), bench.at('src/d1'), bench.at('src/fresh.ts'), bench.at('src/d2/binary.ts')]);
+  isTrue(list, 'files came and went');
+  await follow(session, [bench.write('src/d3/.gitignore', 'f3.ts\n'), bench.write('src/d4/.gitignore', '*\n')]);
+  isTrue(list, 'and rules');
+  root.admit(1000);
+  isTrue(list, 'and the budget');
+  renameSync(bench.workspace, `${bench.workspace}-away`);
+  await root.lookAt(['']);
+  isTrue(list, 'it cannot be read');
+  assert.ok(list.now().every(({ state }) => state === 'unreadable' || state === 'excluded'));
+  renameSync(`${bench.workspace}-away`, bench.workspace);
+  await root.lookAt(['']);
+  isTrue(list, 'and can be');
+  list.close();
+  const paths = (await session.coverage({})).map(({ path: file }) => file);
+  assert.deepEqual(paths, [...paths].sort());
 });
 
 check('below an excluded folder only what makes it excluded counts', async (bench) => {

@@ -12,7 +12,7 @@ import type { ClientSession } from '../../extension/engine/session';
 import { VolatileFiles } from '../../extension/engine/workspace/watch';
 import { EditedWorkspace } from './edited-workspace';
 import { Random } from './random';
-import { loadTinyCore, never, numbersAreTrue, rootOf, setVolatile } from './tiny-core';
+import { filesOf, loadTinyCore, never, numbersAreTrue, rootOf, setVolatile } from './tiny-core';
 
 const mostEditsBetween = 400;
 
@@ -165,7 +165,7 @@ async function memoryOf({ core, session }: Follower): Promise<Memory> {
   }
   numbersAreTrue(session);
   const root = rootOf(session);
-  const states = new Map(root.files().map((file: FileCoverage) => [file.path, `${file.state} ${file.rule ?? ''} ${file.tokens}`]));
+  const states = new Map(filesOf(root).map((file: FileCoverage) => [file.path, `${file.state} ${file.rule ?? ''} ${file.tokens}`]));
   const files: Record<string, string[]> = {};
   const keys = new Set<string>();
   for (const [file, state] of [...states].sort()) {

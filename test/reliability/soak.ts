@@ -9,7 +9,7 @@ import type { ClientSession } from '../../extension/engine/session';
 import { walk } from '../../extension/engine/workspace/walk';
 import { EditedWorkspace } from './edited-workspace';
 import { Random } from './random';
-import { loadTinyCore, never, numbersAreTrue, rootOf } from './tiny-core';
+import { filesOf, loadTinyCore, never, numbersAreTrue, rootOf } from './tiny-core';
 
 
 /** One of the looks that are taken at equal distances. */
@@ -82,7 +82,7 @@ async function coverageIsTrue(session: ClientSession, dir: string): Promise<void
     await session.ingest(never);
   }
   numbersAreTrue(session);
-  const said = rootOf(session).files();
+  const said = filesOf(rootOf(session));
   const there = await walk({ root: dir });
   const expected = [...there.files, ...there.excluded, ...there.unreadable].map((entry) => entry.path).sort();
   assert.deepEqual(said.map((file) => file.path).sort(), expected);

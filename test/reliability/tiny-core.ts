@@ -5,9 +5,11 @@ import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import type { NativeEngine } from '../../extension/engine/addon';
 import { Core } from '../../extension/engine/core';
+import type { FileCoverage } from '../../extension/engine/messages';
 import type { RootIndex } from '../../extension/engine/root-index';
 import type { ClientSession, CoreOptions } from '../../extension/engine/session';
 import type { Cutter } from '../../extension/engine/tokenizer-worker';
+import { comparePaths } from '../../extension/engine/workspace/walk';
 import type { VolatileFiles } from '../../extension/engine/workspace/watch';
 
 const tiny = path.join(process.cwd(), 'test/fixtures/tiny');
@@ -22,6 +24,11 @@ export function loadTinyCore(store: string, log: string[], options: Partial<Core
 /** The first root of a session, which it tells nobody of. */
 export function rootOf(session: ClientSession): RootIndex {
   return (session as unknown as { roots: readonly RootIndex[] }).roots[0]!;
+}
+
+/** All of its files, as they are now. */
+export function filesOf(root: RootIndex): FileCoverage[] {
+  return [...root.coveragesWithin('')].sort((a, b) => comparePaths(a.path, b.path));
 }
 
 /** Another measure of what changes all the time. */
@@ -45,7 +52,7 @@ export function countCuts(core: Core): () => number {
 export function numbersAreTrue(session: ClientSession): void {
   const root = rootOf(session);
   const total = { files: 0, tokens: 0, total_files: 0, total_tokens: 0 };
-  for (const { path: file, state, tokens } of root.files()) {
+  for (const { path: file, state, tokens } of filesOf(root)) {
     if (state === 'excluded' || state === 'unreadable' || state === 'over_budget') continue;
     total.total_files++;
     total.total_tokens += root.records.get(file)?.tokens ?? tokens;
