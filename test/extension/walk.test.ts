@@ -188,6 +188,8 @@ test('stops when told, and leaves the event loop to others', async (t) => {
   const controller = new AbortController();
   const aborted = walk({ root, signal: controller.signal, onProgress: () => controller.abort(new Error('enough')) });
   await assert.rejects(aborted, /enough/);
+  // While there is but one folder to be walked, all others who walk wait for more.
+  await assert.rejects(walk({ root, signal: AbortSignal.abort(new Error('at once')) }), /at once/);
 
   // Counted, not timed: how long a turn takes depends on who else uses the machine. At most 8 folders with 32 entries each may be
   // answered between two turns; a walk that kept the event loop would leave it a turn or two.

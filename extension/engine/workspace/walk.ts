@@ -201,6 +201,11 @@ class Walker {
               stack.push(found);
               wake();
             });
+          } catch (error) {
+            // Those who wait for more folders would do so for ever.
+            stack.length = 0;
+            wake();
+            throw error;
           } finally {
             active--;
           }
