@@ -10,7 +10,7 @@ import { Indexer } from './indexer';
 import * as messages from './messages';
 import { exportPack } from './pack-export';
 import { importPack } from './pack-import';
-import { isAllOf, type Changes, type FileRecord, type RootIndex } from './root-index';
+import { isAllOf, isBroad, type Changes, type FileRecord, type RootIndex } from './root-index';
 import type { ClientSession, SessionClient } from './session';
 import { inTurns, sortedInTurns } from './turns';
 import { dedupeRoots, type FilterSettings } from './workspace/filter';
@@ -53,8 +53,8 @@ export class ClientSessionOver implements ClientSession {
   private everythingChanged = false;
   private statusTimer: NodeJS.Timeout | undefined;
   private readonly looks = new Looks((root, paths) => this.core.indexer.look(() => root.lookAt(paths)));
-  /** At all of a root: a file that is saved meanwhile is looked at beside them. */
-  private readonly looksAtAll = new Looks((root) => this.core.indexer.look(() => root.lookAt([''])));
+  /** Under way, or waiting for each other: a file that is saved meanwhile is looked at beside them. */
+  private readonly broadLooks = new Set<Promise<void>>();
   private closed = false;
   private readonly onStatus = (): void => this.statusSoon();
   private readonly onLooked = ({ changed, gone }: Changes): void => {
@@ -189,10 +189,10 @@ export class ClientSessionOver implements ClientSession {
       folders: () => root.folders,
       ignores: (file) => root.isOwn(file),
       onChange: (paths) => {
-        const looked = this.lookAt(root, paths);
-        if (paths.length > 0 && !isAllOf(paths)) return looked;
+        const { broad, others } = this.looksAt(root, paths);
         // The next change does not wait for it.
-        void looked.then(() => watch.foldersChanged());
+        void broad?.then(() => watch.foldersChanged());
+        return others;
       },
       // Its files are unavailable; once it is back, all of it is looked at again.
       onRoot: (state) => {
@@ -213,13 +213,31 @@ export class ClientSessionOver implements ClientSession {
   }
 
   /** No paths: all of the root. */
-  private lookAt(root: RootIndex, paths: readonly string[]): Promise<void> {
-    return paths.length === 0 || isAllOf(paths) ? this.looksAtAll.at(root, []) : this.looks.at(root, paths);
+  private async lookAt(root: RootIndex, paths: readonly string[]): Promise<void> {
+    const { broad, others } = this.looksAt(root, paths);
+    await Promise.all([broad, others]);
+  }
+
+  private looksAt(root: RootIndex, paths: readonly string[]): { readonly broad: Promise<void> | undefined; readonly others: Promise<void> | undefined } {
+    const broad = paths.length === 0 ? [''] : paths.filter(isBroad);
+    const others = isAllOf(broad) ? [] : paths.filter((file) => !isBroad(file));
+    return {
+      broad: broad.length > 0 ? this.lookBroadly(root, broad) : undefined,
+      others: others.length > 0 ? this.looks.at(root, others) : undefined,
+    };
+  }
+
+  /** The root has one such look after the other, whichever client asks for it. */
+  private async lookBroadly(root: RootIndex, paths: readonly string[]): Promise<void> {
+    const look = this.core.indexer.look(() => root.lookAt(paths));
+    this.broadLooks.add(look);
+    await look;
+    this.broadLooks.delete(look);
   }
 
   /** All that was told by now is looked at. */
   private async looked(): Promise<void> {
-    await Promise.all([this.looks.done, this.looksAtAll.done]);
+    await Promise.all([this.looks.done, ...this.broadLooks]);
   }
 
   /** Sizes and times are looked at before an answer: not every change is seen by a watcher. */

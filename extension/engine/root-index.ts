@@ -121,6 +121,17 @@ interface Found {
   isFolder?: true;
 }
 
+/** A look at folders that may hold very many files. */
+interface BroadLook {
+  /** What was told: '', or the rules file of a folder. */
+  readonly paths: Set<string>;
+  /** Of the pass that is under way. */
+  walking: AbortController;
+  /** Rules changed meanwhile: what was seen by the old ones is no news, and it began once more. */
+  isAnew: boolean;
+  done: Promise<boolean>;
+}
+
 /** What a walk found to be different from what is known. */
 interface Differences {
   readonly paths: ReadonlyMap<string, Found>;
@@ -185,9 +196,10 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
   private readonly volatile = new VolatileFiles();
   private restTimer: NodeJS.Timeout | undefined;
   private looking: Promise<unknown> = Promise.resolve();
-  /** Looks at everything, one after the other. */
-  private lookingAtAll: Promise<unknown> = Promise.resolve();
-  private walking: AbortController | undefined;
+  /** Broad looks, one after the other: that which is under way, and what is to be looked at after it. */
+  private lookingBroadly: Promise<unknown> = Promise.resolve();
+  private broadLook: BroadLook | undefined;
+  private nextBroadLook: BroadLook | undefined;
   /** For each look that others go on beside. */
   private readonly lookedMeanwhile = new Set<Since>();
   private folderStamps = new Map<string, FolderStamp>();
@@ -235,10 +247,18 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     return this.inTurn(() => this.scanAll(signal));
   }
 
+  private get isThere(): boolean {
+    return this.scanned && this.unavailable === undefined;
+  }
+
   /** Looks again at paths within the root, '' for all of it, and at what has come to rest. True where something is different now. */
-  lookAt(paths: readonly string[]): Promise<boolean> {
-    if (this.scanned && this.unavailable === undefined && isAllOf(paths)) return this.lookAtAll();
-    return this.inTurn(() => this.lookAtSome(paths, this.volatile.rested(performance.now())));
+  async lookAt(paths: readonly string[]): Promise<boolean> {
+    const broad = this.isThere ? paths.filter(isBroad) : [];
+    const others = broad.length === 0 ? paths : isAllOf(broad) ? [] : paths.filter((file) => !isBroad(file));
+    const looks: Promise<boolean>[] = [];
+    if (broad.length > 0) looks.push(this.lookBroadly(broad));
+    if (others.length > 0 || broad.length === 0) looks.push(this.inTurn(() => this.lookAtSome(others, this.volatile.rested(performance.now()))));
+    return (await Promise.all(looks)).includes(true);
   }
 
   /** Takes back all that was set aside because it changes all the time, for whoever wants the whole as it is now. As `lookAt`. */
@@ -261,16 +281,42 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
   }
 
   /**
-   * Looks at everything. Other looks go on beside it, since a file that was saved just now is not to wait for all the others: what it finds
-   * different is taken note of between them, some of it at a time.
+   * Looks at everything, or at folders whose rules have changed. Other looks go on beside it, since a file that was saved just now is not to
+   * wait for all the others: what it finds different is taken note of between them, some of it at a time. Rules that change while it looks
+   * have it begin anew, but once only, so that it comes to an end however often they do.
    */
-  private lookAtAll(): Promise<boolean> {
-    const done = this.lookingAtAll.then(() => {
-      const { signal } = (this.walking = new AbortController());
-      return this.lookBeside(signal);
-    });
-    this.lookingAtAll = done.catch(() => {});
-    return done;
+  private lookBroadly(paths: readonly string[]): Promise<boolean> {
+    const { broadLook: underWay, nextBroadLook: next } = this;
+    const isOfRules = paths.every((file) => file !== '' && !this.isBarred(file));
+    if (underWay && !underWay.isAnew && isOfRules && isAllWithin(paths.map(reachOf), foldersOf(underWay.paths))) {
+      underWay.isAnew = true;
+      underWay.walking.abort();
+      underWay.walking = new AbortController();
+      return underWay.done;
+    }
+    if (next) {
+      for (const file of paths) next.paths.add(file);
+      return next.done;
+    }
+    const look: BroadLook = { paths: new Set(paths), walking: new AbortController(), isAnew: false, done: Promise.resolve(false) };
+    look.done = this.lookingBroadly.then(() => this.doBroadLook(look));
+    this.nextBroadLook = look;
+    this.lookingBroadly = look.done.catch(() => {});
+    return look.done;
+  }
+
+  private async doBroadLook(look: BroadLook): Promise<boolean> {
+    this.nextBroadLook = undefined;
+    this.broadLook = look;
+    try {
+      for (const file of look.paths) if (this.isBarred(file)) look.paths.delete(file);
+      const folders = [...foldersOf(look.paths)];
+      if (folders.length === 0) return false;
+      const isDifferent = await this.lookBeside(look.walking.signal, folders);
+      return (look.isAnew && (await this.lookBeside(look.walking.signal, folders))) || isDifferent;
+    } finally {
+      this.broadLook = undefined;
+    }
   }
 
   /** The same at leisure. As `lookAt`. */
@@ -280,7 +326,7 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     const { signal } = (this.lookingAround = new AbortController());
     this.wantsLookAround = false;
     try {
-      return await this.lookBeside(signal, rest);
+      return await this.lookBeside(signal, [''], rest);
     } finally {
       this.lookingAround = undefined;
       this.lookedAround(began);
@@ -303,13 +349,13 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     this.lookAroundTimer.unref();
   }
 
-  private async lookBeside(signal: AbortSignal, rest = 0): Promise<boolean> {
-    // One at leisure that began before knows worse, and takes note of nothing any more.
-    if (rest === 0) for (const { byRules } of this.lookedMeanwhile) byRules.add('');
+  private async lookBeside(signal: AbortSignal, folders: readonly string[], rest = 0): Promise<boolean> {
+    // One at leisure that began before knows worse, and takes note of nothing there any more.
+    if (rest === 0) for (const { byRules } of this.lookedMeanwhile) for (const folder of folders) byRules.add(folder);
     const since: Since = { byRules: new Set(), alone: new Set() };
     this.lookedMeanwhile.add(since);
     try {
-      const found = await this.differences(signal, rest);
+      const found = await this.differences(signal, folders, rest);
       if (signal.aborted) return false;
       // A look says what it means that there is nothing to be walked.
       if (!found) return await this.inTurn(() => this.lookAtSome([''], []));
@@ -357,11 +403,11 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     return isDifferent;
   }
 
-  /** Undefined: the folder cannot be walked. */
-  private async differences(signal: AbortSignal, rest: number): Promise<Differences | undefined> {
-    let walked: Walk;
+  /** Undefined: the root cannot be walked. */
+  private async differences(signal: AbortSignal, folders: readonly string[], rest: number): Promise<Differences | undefined> {
+    let walked: Look;
     try {
-      walked = await walk({ root: this.dir, settings: this.settings, ownPaths: this.parts.ownPaths, rest, signal });
+      walked = await look({ root: this.dir, settings: this.settings, ownPaths: this.parts.ownPaths, rest, signal }, folders);
       // Of a folder that went away meanwhile nothing is left to be found.
       await folderStamp(this.dir);
     } catch {
@@ -381,13 +427,23 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     await inTurns(walked.excluded, (excluded) => see(excluded.path, sameExclusion(this.excluded.get(excluded.path), excluded), { excluded }));
     await inTurns(walked.unreadable, (unreadable) => see(unreadable.path, this.unreadable.has(unreadable.path), { unreadable }));
     // What was known as something else as well: a look below a folder that has become excluded says so of the folder alone.
-    for (const [known, kind] of [[this.records, 'file'], [this.excluded, 'excluded'], [this.unreadable, 'unreadable'], [this.folders, 'isFolder']] as const) {
-      await inTurns(known.keys(), (file) => {
+    for (const folder of walked.looked) {
+      await inTurns(this.paths.within(folder), (file) => {
         const found = there.get(file);
-        if (!found?.[kind]) paths.set(file, found ?? {});
+        if (this.isOtherThan(file, found)) paths.set(file, found ?? {});
       });
     }
     return { paths, folderStamps: walked.folderStamps };
+  }
+
+  /** It is known as something that it was not found to be. */
+  private isOtherThan(file: string, found: Found | undefined): boolean {
+    return (
+      (this.records.has(file) && !found?.file) ||
+      (this.excluded.has(file) && !found?.excluded) ||
+      (this.unreadable.has(file) && !found?.unreadable) ||
+      (this.folders.has(file) && !found?.isFolder)
+    );
   }
 
   /** Paths in folders that have other stamps than when they were listed. */
@@ -1366,7 +1422,8 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
     clearTimeout(this.lookAroundTimer);
     this.wantsLookAround = false;
     this.lookingAround?.abort();
-    this.walking?.abort();
+    this.broadLook?.walking.abort();
+    this.nextBroadLook?.walking.abort();
     this.restTimer = undefined;
     this.lookAroundTimer = undefined;
     this.volatile.clear();
@@ -1387,6 +1444,15 @@ export function isAllOf(paths: readonly string[]): boolean {
   return paths.some((file) => reachOf(file) === '');
 }
 
+/** Whether a look at this path is one at a folder by its new rules, or at everything: it may hold very many files. */
+export function isBroad(file: string): boolean {
+  return file === '' || reachOf(file) !== file;
+}
+
+function foldersOf(broad: Iterable<string>): ReadonlySet<string> {
+  return new Set(outermost([...broad].map(reachOf)));
+}
+
 const nothing: ReadonlySet<string> = new Set();
 const nothingFound: Look = { root: '', files: [], excluded: [], unreadable: [], folders: [], folderStamps: new Map(), looked: [], gone: [] };
 
@@ -1398,6 +1464,10 @@ function isWithinOne(file: string, paths: ReadonlySet<string>): boolean {
   if (paths.size === 0) return false;
   for (let at = file; at !== '.'; at = path.posix.dirname(at)) if (paths.has(at)) return true;
   return paths.has('');
+}
+
+function isAllWithin(files: readonly string[], paths: ReadonlySet<string>): boolean {
+  return files.every((file) => isWithinOne(file, paths));
 }
 
 /** Each starts some calls of the system: thousands at once would keep others from their turn. */
