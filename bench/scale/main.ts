@@ -3,12 +3,13 @@
 // is of this machine at this moment.
 
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import type { ClientSessionOver } from '../../extension/engine/client-session';
+import { encodeInTurns } from '../../extension/engine/connection';
 import type { Core } from '../../extension/engine/core';
 import type { AskResult, OpenParams } from '../../extension/engine/messages';
 import type { RootIndex } from '../../extension/engine/root-index';
@@ -28,7 +29,8 @@ const usage = `node bench/scale.mjs [switch] [storm] [edit] [reopen] [idle] [wal
   reopen   the engine starts again on both of these
   idle     --seconds (default: 30) of nothing with --files watched (default: 50000), by the engine and by an editor
   walk     looking through --files; memory of the engine; what a client that shows coverage is sent
-  flat     --files in one folder: opened, looked at again, half of them left out by a rule and back, one more of them
+  flat     --files in one folder: opened, looked at again, half of them left out by a rule and back, listed, opened by another window,
+           a file of them saved meanwhile, one more of them
 
   Without a name: all of them. --where says what ran in the longest stretches of the thread (and costs some of its own).
 `;
@@ -373,6 +375,40 @@ async function oneFolder(): Promise<void> {
   await looked('a rule leaves many of them out', []);
   rmSync(path.join(dir, '.gitignore'));
   await looked('and back', []);
+  const own = path.join(dir, 'many', '.gitignore');
+  writeFileSync(own, 'n1*.csv\n');
+  await looked('a rule of the folder itself leaves them out', [own]);
+  rmSync(own);
+  await looked('and back', [own]);
+  const listed = await measured(async () => void (await encodeInTurns({ id: 1, result: await opened.session.coverage({}) })));
+  lines.push(`a list of all of them, as JSON: ${told(listed)}`);
+  const another = async (): Promise<void> => {
+    const second = opened.core.createSession({ kind: 'cli', notify: () => {} });
+    await second.open({ roots: [{ path: dir, name: 'workspace' }], trusted: true, settings: { tokenBudget: 20_000 }, watch: 'client', ingest: false });
+    await second.close();
+  };
+  lines.push(`another window opens it: ${told(await measured(another))}`);
+  const saved = path.join(dir, 'many', 'n2.csv');
+  const savedWhile = async (what: string, begin: () => Promise<unknown>): Promise<void> => {
+    const done = begin();
+    await sleep(100);
+    writeFileSync(saved, readFileSync(saved, 'utf8') + 'c,d\n');
+    const { size } = statSync(saved);
+    const began = performance.now();
+    opened.session.filesChanged({ paths: [saved] });
+    while (opened.root.records.get('many/n2.csv')?.info.bytes !== size) await sleep(2);
+    lines.push(`a file is saved while ${what}: it is noticed after ${(performance.now() - began).toFixed(0)} ms`);
+    await done;
+  };
+  await savedWhile('another window opens it', another);
+  await savedWhile('the folder is looked at by its new rules', async () => {
+    writeFileSync(own, 'n1*.csv\n');
+    opened.session.filesChanged({ paths: [own] });
+    await opened.session.coverage({ path: 'many/n2.csv' });
+  });
+  rmSync(own);
+  opened.session.filesChanged({ paths: [own] });
+  await opened.session.coverage({ path: 'many/n2.csv' });
   const more = path.join(dir, 'many', 'more.csv');
   writeFileSync(more, 'a,b\n');
   await looked('one comes', [more]);

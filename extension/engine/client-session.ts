@@ -137,6 +137,8 @@ export class ClientSessionOver implements ClientSession {
       await this.release(before);
     }
     this.searchIsOld = true;
+    // Where another client had the root before, nothing of it need be different.
+    this.everythingChanged = true;
     this.core.indexer.setReading(this, params.ingest && params.trusted && !this.closed);
     this.statusSoon();
     return Indexer.total(this.rootList);

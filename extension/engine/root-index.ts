@@ -242,9 +242,14 @@ export class RootIndex extends EventEmitter<{ looked: [Changes]; scanned: []; av
 
   // ---- the disk -----------------------------------------------------------------------------------------------------------
 
-  /** Looks at everything. Throws `not_a_workspace`. */
-  scan(signal?: AbortSignal): Promise<void> {
-    return this.inTurn(() => this.scanAll(signal));
+  /** Looks at everything: the first time before all else, later (for another window) beside other looks. Throws `not_a_workspace`. */
+  async scan(signal?: AbortSignal): Promise<void> {
+    const wasScanned = await this.inTurn(async () => {
+      if (this.isThere) return true;
+      await this.scanAll(signal);
+      return false;
+    });
+    if (wasScanned) await this.lookBroadly(['']);
   }
 
   private get isThere(): boolean {

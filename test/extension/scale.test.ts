@@ -535,6 +535,31 @@ check('while a folder is looked at by its new rules, a file that is saved is rea
   numbersAreTrue(session);
 });
 
+check('while another window opens a workspace that is known, a file that is saved in the first one is read', async (bench) => {
+  const files = bench.writeMany(60, 'first');
+  const core = await bench.core();
+  const session = await bench.open(core, { ingest: true });
+  await session.ingest(never);
+  const root = rootOf(session);
+  const held = holdDifferences(root);
+  // Nobody told of this one.
+  bench.write('src/d5/untold.ts', 'export const untold = 1;\n');
+  const opened = bench.open(core);
+  await eventually('it is looked at', () => held.looks() === 1);
+  writeFileSync(files[3]!, 'export const edited = 1;\n');
+  session.filesChanged({ paths: [files[3]!] });
+  await eventually('what was saved is read', () => {
+    const record = root.records.get('src/d3/f3.ts')!;
+    return record.current !== undefined && !record.changed && record.info.bytes === 25;
+  });
+  held.letGo();
+  const second = await opened;
+  assert.ok(root.records.has('src/d5/untold.ts'));
+  assert.equal((await second.ingest(never)).files, 61);
+  assert.deepEqual(await second.coverage({}), await session.coverage({}));
+  numbersAreTrue(second);
+});
+
 check('a list of all files is that of one moment, whatever changes while it is made, and others have their turn', async (bench) => {
   const files = bench.writeMany(900, 'text');
   const session = await bench.open(await bench.core(), { settings: { tokenBudget: 5000 } });
