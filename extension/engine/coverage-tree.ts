@@ -24,7 +24,9 @@ export class CoverageLevelSum {
   private readonly states = new Map<FileState, Sum>();
   private readonly rules = new Map<ExclusionRule, Sum>();
   private readonly folders = new Map<string, FolderSum>();
+  /** The first ones by path, as many as may be shown; now and then more of them. */
   private readonly here: FileCoverage[] = [];
+  private nHere = 0;
   private readonly prefix: string;
 
   constructor(
@@ -48,7 +50,10 @@ export class CoverageLevelSum {
   private addToFolder(file: FileCoverage): void {
     const slash = file.path.indexOf('/', this.prefix.length);
     if (slash === -1 || slash === file.path.length - 1) {
+      this.nHere++;
       this.here.push(file);
+      // So that a folder of 200,000 files is not sorted in one go.
+      if (this.here.length >= 2 * mostNodes) this.keepFirst();
       return;
     }
     const top = file.path.slice(0, slash + 1);
@@ -63,8 +68,13 @@ export class CoverageLevelSum {
     }
   }
 
+  private keepFirst(): void {
+    this.here.sort((a, b) => comparePaths(a.path, b.path)).splice(mostNodes);
+  }
+
   level(): CoverageLevel {
     const { place } = this;
+    this.keepFirst();
     const groups = <K>(sums: ReadonlyMap<K, Sum>, placeOf: (key: K) => CoveragePlace): CoverageNode[] =>
       [...sums].map(([key, { files, tokens }]) => ({ kind: 'group', place: placeOf(key), files, tokens }));
     // Folders first. One that holds nothing but one folder is shown with it, as the explorer does.
@@ -74,9 +84,10 @@ export class CoverageLevelSum {
       ...groups(this.states, (state) => ({ ...place, state })),
       ...groups(this.rules, (rule) => ({ ...place, rule })),
       ...folders.map(({ common, files, tokens }): CoverageNode => ({ kind: 'folder', place: { ...place, folder: common.slice(0, -1) }, files, tokens })),
-      ...this.here.sort((a, b) => comparePaths(a.path, b.path)).map((file): CoverageNode => ({ kind: 'file', file })),
+      ...this.here.map((file): CoverageNode => ({ kind: 'file', file })),
     ];
-    return { nodes: nodes.slice(0, mostNodes), more: Math.max(0, nodes.length - mostNodes) };
+    const n = nodes.length - this.here.length + this.nHere;
+    return { nodes: nodes.slice(0, mostNodes), more: Math.max(0, n - mostNodes) };
   }
 }
 

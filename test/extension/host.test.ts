@@ -252,6 +252,21 @@ test('a level has a bounded number of rows, and says how many are missing', () =
   const rows = below(files, below(files)[0]);
   assert.deepEqual([rows.length, rows.at(-1)?.label], [mostNodes + 1, '7 files or folders more']);
 });
+test('the rows of very many files are the first by path, in whatever order they come, and no more than some are sorted at once', () => {
+  const names = Array.from({ length: 20 * mostNodes }, (_, i) => `f${(i * 7919) % (20 * mostNodes)}`);
+  const files = [...names, 'src/a.c', 'lib/b.c'].map((name) => covered(name));
+  let most = 0;
+  const { sort } = Array.prototype;
+  Array.prototype.sort = function (this: unknown[], compare) {
+    most = Math.max(most, this.length);
+    return sort.call(this, compare);
+  };
+  const rows = below(files, below(files)[0]);
+  Array.prototype.sort = sort;
+  assert.ok(most <= 2 * mostNodes, `${most} sorted at once`);
+  assert.deepEqual(rows.slice(0, -1).map(({ label }) => label), ['lib', 'src', ...names.toSorted().slice(0, mostNodes - 2)]);
+  assert.equal(rows.at(-1)?.label, `${files.length - mostNodes} files or folders more`.replace(/^(\d+)(\d{3}) /, '$1,$2 '));
+});
 test('every file is in the tree once, whatever its path', () => {
   const segment = fc.string({ minLength: 1, maxLength: 3 }).filter((s) => !s.includes('/'));
   const paths = fc.uniqueArray(fc.array(segment, { minLength: 1, maxLength: 4 }).map((parts) => parts.join('/')), { maxLength: 20 });
