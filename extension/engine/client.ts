@@ -6,7 +6,7 @@ import net from 'node:net';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { MessageConnection, NotificationType, NotificationType0, RequestType, RequestType0 } from 'vscode-jsonrpc/node';
-import { connectOver, fromResponseError, isDisconnect, tokenOf } from './connection';
+import { connectOver, fromResponseError, isDisconnect, isEnd, tokenOf } from './connection';
 import { processStart, tryElection } from './election';
 import { accepts, endpointName, endpointPath, removeEndpoint } from './endpoint';
 import { EngineError, toEngineError } from './errors';
@@ -40,6 +40,8 @@ interface Live {
   readonly connection: MessageConnection;
   readonly socket: net.Socket;
   readonly hello: messages.HelloResult;
+  /** It was lost, and that was taken note of. */
+  readonly ended: Promise<void>;
 }
 
 const maxStarts = 3;
@@ -59,6 +61,8 @@ const maxMessageBytes = 256 << 20;
 const idempotent = new Set([messages.open.method, messages.coverage.method, messages.coverageLevel.method, messages.coverageOf.method]);
 /** Before they are sent a second and a third time: what ended one engine may end the next one at once, and pass then. */
 const againAfterMs = [200, 1000];
+/** Longer than an engine takes to end (lifecycle.ts). */
+const endMs = 5000;
 
 export class EngineClient {
   private current: EngineState = { state: 'stopped' };
@@ -103,9 +107,12 @@ export class EngineClient {
         this.told.after(type.method, params);
         return result;
       } catch (error) {
+        const isLost = isDisconnect(error) || isEnd(error);
         const pauseMs = idempotent.has(type.method) ? againAfterMs[tries - 1] : undefined;
-        if (!isDisconnect(error) || pauseMs === undefined || signal?.aborted) throw fromResponseError(error, this.describeDisconnect(tries));
-        await unlessAborted(this.pause(pauseMs), signal, `${type.method} was cancelled`, 0);
+        if (!isLost || pauseMs === undefined || signal?.aborted) throw fromResponseError(error, this.describeDisconnect(tries));
+        // An engine that says that it ends has a moment for it.
+        setTimeout(() => live.socket.destroy(), endMs).unref();
+        await unlessAborted(Promise.all([this.pause(pauseMs), live.ended]), signal, `${type.method} was cancelled`, 0);
       }
     }
   }
@@ -242,9 +249,9 @@ export class EngineClient {
       clearTimeout(silence);
     }
     this.lastReady = performance.now();
-    void ended.then(() => this.onLost(socket, connection, store, name, launched, hello.pid));
+    const lost = ended.then(() => this.onLost(socket, connection, store, name, launched, hello.pid));
     this.setState({ state: 'ready', hello });
-    return { connection, socket, hello };
+    return { connection, socket, hello, ended: lost };
   }
 
   private async onLost(

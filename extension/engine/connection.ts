@@ -102,10 +102,10 @@ export async function encodeInTurns(message: object): Promise<Buffer> {
   return Buffer.concat(parts);
 }
 
-/** What goes over the wire for something thrown. */
-export function toResponseError(thrown: unknown): ResponseError<EngineFailure> {
+/** What goes over the wire for something thrown; `ends`: the engine with it. */
+export function toResponseError(thrown: unknown, ends = false): ResponseError<EngineFailure> {
   const { code, message } = toEngineError(thrown);
-  return new ResponseError(ErrorCodes.InternalError, message, { code, message });
+  return new ResponseError(ErrorCodes.InternalError, message, { code, message, ...(ends && { ends }) });
 }
 
 const connectionCodes: readonly number[] = [
@@ -123,6 +123,11 @@ export function isDisconnect(thrown: unknown): boolean {
   return ['ERR_STREAM_DESTROYED', 'EPIPE', 'ECONNRESET', 'ERR_STREAM_WRITE_AFTER_END'].includes(
     String((thrown as { code?: unknown } | null)?.code),
   );
+}
+
+/** True if `thrown` is the engine's answer to all that it had not done when it failed. */
+export function isEnd(thrown: unknown): boolean {
+  return (thrown as { data?: Partial<EngineFailure> } | null)?.data?.ends === true;
 }
 
 /** What came over the wire, or from the connection itself, as an EngineError. */

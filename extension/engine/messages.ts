@@ -327,6 +327,8 @@ export interface PackProgress {
 export interface EngineFailure {
   readonly code: EngineErrorCode;
   readonly message: string;
+  /** The engine process ends with it: not this request need be the cause. */
+  readonly ends?: true;
 }
 
 // ---- client → engine ---------------------------------------------------------------------------------------------------

@@ -75,7 +75,13 @@ class Client {
   private readonly requests = new Set<AbortController>();
   /** Rejects all of them. */
   fail!: (error: EngineError) => void;
-  private readonly failed = new Promise<never>((_, reject) => (this.fail = reject));
+  private readonly failed = new Promise<never>((_, reject) => {
+    this.fail = (error) => {
+      this.failure = error;
+      reject(error);
+    };
+  });
+  private failure: EngineError | undefined;
 
   constructor(
     private readonly socket: net.Socket,
@@ -204,7 +210,7 @@ class Client {
       } catch (error) {
         const failure = toEngineError(error);
         if (failure.code === 'internal') this.options.log(`${method}: ${error instanceof Error ? error.stack : failure.message}`);
-        throw toResponseError(error);
+        throw toResponseError(error, error === this.failure);
       } finally {
         this.requests.delete(controller);
       }

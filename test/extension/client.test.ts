@@ -178,6 +178,15 @@ test('an idempotent request is sent again, though the next engine dies of it as 
   assert.equal(log.filter((line) => line.includes('SIGKILL')).length, 2, log.join('\n'));
 });
 
+test('an idempotent request that an uncaught error has ended is sent to the next engine', async () => {
+  const client = connect();
+  const { pid } = await client.start();
+  assert.deepEqual(await client.request(messages.coverage, { path: 'fail once' }), []);
+  assert.notEqual((await client.start()).pid, pid);
+  // What is not safe to repeat fails as before.
+  await assert.rejects(client.request(messages.ask, { id: 1, question: 'crash' }), failsWith('internal', /asked to crash/));
+});
+
 test('what is to be sent again is not, once it was cancelled or its client is closed', async () => {
   for (const how of ['cancelled', 'closed'] as const) {
     const client = connect();

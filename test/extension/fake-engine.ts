@@ -87,6 +87,10 @@ class FakeSession implements ClientSession {
 
   async coverage({ path }: { path?: string }): Promise<readonly messages.FileCoverage[]> {
     if (path === 'crash' || (path === 'crash twice' && timesAsked('crashes') <= 2)) process.kill(process.pid, 'SIGKILL');
+    if (path === 'fail once' && timesAsked('failures') === 1) {
+      setImmediate(() => { throw new Error('asked to fail'); });
+      await delay(60_000);
+    }
     if (path === 'told') return this.told.map((line) => ({ root: '/w', path: line, state: 'in', tokens: 0, bytes: 0 }));
     const files: messages.FileCoverage[] = [
       { root: '/w', path: 'a.ts', state: 'in', tokens: 10, bytes: 30 },
