@@ -53,6 +53,8 @@ export class ClientSessionOver implements ClientSession {
   private everythingChanged = false;
   private statusTimer: NodeJS.Timeout | undefined;
   private readonly looks = new Looks((root, paths) => this.core.indexer.look(() => root.lookAt(paths)));
+  /** For what nobody told of: through all folders, and then through those whose rules have changed. */
+  private readonly missed = new Looks((root) => this.core.indexer.look(() => root.lookForMissed()));
   /** Under way, or waiting for each other: a file that is saved meanwhile is looked at beside them. */
   private readonly broadLooks = new Set<Promise<void>>();
   private closed = false;
@@ -239,7 +241,7 @@ export class ClientSessionOver implements ClientSession {
 
   /** All that was told by now is looked at. */
   private async looked(): Promise<void> {
-    await Promise.all([this.looks.done, ...this.broadLooks]);
+    await Promise.all([this.looks.done, this.missed.done, ...this.broadLooks]);
   }
 
   /** Sizes and times are looked at before an answer: not every change is seen by a watcher. */
@@ -390,7 +392,7 @@ export class ClientSessionOver implements ClientSession {
 
   filesChanged({ paths, missed }: { paths: readonly string[]; missed?: boolean }): void {
     if (missed) {
-      for (const root of this.rootList) void this.looks.after(() => this.core.indexer.look(() => root.lookForMissed()));
+      for (const root of this.rootList) void this.missed.at(root, []);
       return;
     }
     if (paths.length === 0) {
@@ -540,15 +542,12 @@ class Looks {
       return waiting.done;
     }
     const wanted = new Set(paths);
-    const done = this.after(() => {
+    const done = this.done.then(() => {
       this.waiting.delete(root);
       return this.look(root, [...wanted]);
     });
+    this.done = done;
     this.waiting.set(root, { paths: wanted, done });
     return done;
-  }
-
-  after(work: () => Promise<void>): Promise<void> {
-    return (this.done = this.done.then(work));
   }
 }

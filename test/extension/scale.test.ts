@@ -535,6 +535,29 @@ check('while a folder is looked at by its new rules, a file that is saved is rea
   numbersAreTrue(session);
 });
 
+check('while what nobody told of is looked for, a file that is saved is read', async (bench) => {
+  const files = bench.writeMany(60, 'first', 'lib/src');
+  const session = await bench.open(await bench.core(), { ingest: true });
+  await session.ingest(never);
+  const root = rootOf(session);
+  // A look at everything is not due for long.
+  Object.assign(root, { looksAroundAt: performance.now() + 1e6 });
+  const held = holdDifferences(root);
+  bench.write('lib/.gitignore', 'src/d1/\n');
+  session.filesChanged({ paths: [], missed: true });
+  await eventually('the folder is looked at by its rules', () => held.looks() === 1);
+  writeFileSync(files[3]!, 'export const edited = 1;\n');
+  session.filesChanged({ paths: [files[3]!] });
+  await eventually('what was saved is read', () => {
+    const record = root.records.get('lib/src/d3/f3.ts')!;
+    return record.current !== undefined && !record.changed && record.info.bytes === 25;
+  });
+  held.letGo();
+  const excluded = (await session.coverage({})).filter(({ state }) => state === 'excluded').map(({ path: file }) => file);
+  assert.deepEqual(excluded, ['lib/src/d1']);
+  numbersAreTrue(session);
+});
+
 check('while another window opens a workspace that is known, a file that is saved in the first one is read', async (bench) => {
   const files = bench.writeMany(60, 'first');
   const core = await bench.core();
