@@ -11,6 +11,7 @@ const mostLines = 160;
 const names = ['main', 'ring', 'frame', 'queue', 'with space', 'ünïcode', 'new\nline', '"quoted"', '日本', '-dash', 'a%20b', 'back\\slash'];
 const extensions = ['.ts', '.ts', '.py', '.c', '.md', '.txt', '.json', '.ipynb', ''];
 const folders = ['', 'src', 'src/net', 'lib', 'docs', 'src/deep/er'];
+const folderRules = ['*.ts', '!*.md', 'net/', 'er', '/main*', '!main.ts'];
 const ignoreRules = ['lib/', '*.md', 'src/net/', '*.txt', '!keep.txt'];
 
 /** Prints every edit: for what failed. */
@@ -77,6 +78,7 @@ export class EditedWorkspace {
     EditedWorkspace.prototype.deleteFolder,
     EditedWorkspace.prototype.fileBecomesFolder,
     EditedWorkspace.prototype.ignore,
+    EditedWorkspace.prototype.ignoreInFolder,
     EditedWorkspace.prototype.switchBranch,
   ];
 
@@ -265,6 +267,15 @@ export class EditedWorkspace {
     return ['.gitignore'];
   }
 
+  private ignoreInFolder(): string[] {
+    const folder = this.random.pick(folders.slice(1));
+    if (!lstatSync(this.at(folder), { throwIfNoEntry: false })?.isDirectory()) return [];
+    const file = `${folder}/.gitignore`;
+    if (existsSync(this.at(file)) && this.random.once(2)) rmSync(this.at(file));
+    else writeFileSync(this.at(file), folderRules.filter(() => this.random.once(3)).map((rule) => `${rule}\n`).join(''));
+    return [file];
+  }
+
   /** Rare, since it starts processes: whatever is uncommitted goes into the branch that is left. */
   private switchBranch(): string[] {
     if (!this.random.once(5)) return [];
@@ -305,7 +316,7 @@ export class EditedWorkspace {
     return readdirSync(this.dir, { withFileTypes: true, recursive: true })
       .filter((entry) => entry.isFile())
       .map((entry) => path.relative(this.dir, path.join(entry.parentPath, entry.name)))
-      .filter((file) => !file.startsWith('.git'))
+      .filter((file) => !file.startsWith('.git') && path.basename(file) !== '.gitignore')
       .sort();
   }
 
