@@ -18,7 +18,7 @@ constexpr int kGroupSlots = kBlockLanes * kBlockSlots;  // of the blocks that li
 constexpr int kChunkGroups = kSelectChunkBlocks / kBlockLanes;
 constexpr int kChunkSlots = kChunkGroups * kGroupSlots;
 constexpr int kAhead = 8;          // candidates whose windows are on their way
-constexpr int kAheadBytes = 4096;  // of coarse keys
+constexpr int kAheadBytes = 8192;  // of coarse keys
 constexpr float kInfinity = __builtin_inff();
 
 static_assert(kSelectChunkBlocks % kBlockLanes == 0 && kGroupSlots == 2 * kPanel);
@@ -156,11 +156,9 @@ struct CoarseQueries {
 
   // y, but for factor and mean, of the slots of eight blocks, [n_heads, stride]; NaN where there is no window.
   void meet(const uint8_t* keys, const float* scales, float* y, int64_t stride) const {
-    for (const uint8_t *line = keys + kAheadBytes, *end = line + kGroupSlots * n_dims; line < end; line += 128) {
-      __builtin_prefetch(line, 0, 0);
-      __builtin_prefetch(line + 64, 0, 0);
-    }
     for (int at = 0; at < kGroupSlots; at += kPanel, keys += int64_t{kPanel} * n_dims) {
+      // A panel's lines at a time, into L2: more at once, or into L1, wait for each other.
+      for (const uint8_t *line = keys + kAheadBytes, *end = line + kPanel * n_dims; line < end; line += 64) __builtin_prefetch(line, 0, 2);
       for (int i = 0; i < 16 * n_heads; i += 16) I32x16::load(zeros + i).store(sums + i);
       for (int h = 0; h < n_heads;) {
         const int left = n_heads - h;
@@ -286,7 +284,7 @@ struct Selection {
   int n_candidates, n_windows;
   int32_t* candidates;  // [n_candidates]
   float* scores;        // of all blocks, then of the candidates
-  uint32_t* keys;       // scratch of select_best
+  int32_t* keys;        // scratch of select_best
   int32_t* likely;      // [n_blocks]: blocks that may be candidates, and their scores
   float* likely_scores;
   float* shares;        // [n_heads, n_chunks]: what a chunk's masses count among those of all
@@ -304,7 +302,7 @@ struct Selection {
     n_windows = (kReach * n_candidates + kPanel - 1) / kPanel * kPanel;
     candidates = arrays.take<int32_t>(n_candidates);
     scores = arrays.take<float>(args.n_blocks + 16);
-    keys = arrays.take<uint32_t>(2 * int64_t{args.n_blocks});
+    keys = arrays.take<int32_t>(args.n_blocks);
     likely = arrays.take<int32_t>(args.n_blocks);
     likely_scores = arrays.take<float>(args.n_blocks);
     shares = arrays.take<float>(queries.n_heads * n_select_chunks(args.n_blocks));
@@ -314,7 +312,7 @@ struct Selection {
     rows = arrays.take<const int8_t*>(n_windows);
     scales = arrays.take<float>(n_windows);
     is_own = arrays.take<float>(n_windows);
-    a = arrays.take<float>(n_windows);
+    a = arrays.take<float>(n_windows + 1);  // what begins behind the last one is read, too
     begin = arrays.take<int32_t>(n_candidates);
     end = arrays.take<int32_t>(n_candidates);
     z = arrays.take<float>(int64_t{queries.n_heads} * n_windows);
@@ -370,9 +368,9 @@ struct Selection {
   }
 
   // candidates = those of the largest scores. All that could be among them are taken out of the many first: what is above a bound that
-  // some of every eighth block make likely.
+  // some of every seventh block make likely: segments are often eight blocks long, and their first ones are of a kind.
   void best_blocks() {
-    constexpr int kSampled = 8;
+    constexpr int kSampled = 7;
     const int n = args.n_blocks, n_samples = (n + kSampled - 1) / kSampled, n_best = n_candidates / kSampled * 5 / 4 + 8;
     int n_likely = 0;
     if (n_best < n_samples / 2) {
@@ -380,14 +378,11 @@ struct Selection {
       select_best(likely_scores, n_samples, n_best, keys, likely);
       float bound = likely_scores[likely[0]];
       for (int i = 1; i < n_best; ++i) bound = likely_scores[likely[i]] < bound ? likely_scores[likely[i]] : bound;
-      for (int b = 0; b < n; b += kLanes) {
-        if (max_lane(F32x8::load(scores + b)) < bound) continue;
-        for (int i = b; i < b + kLanes && i < n; ++i) {
-          if (scores[i] < bound) continue;
-          likely_scores[n_likely] = scores[i];
-          likely[n_likely++] = i;
-        }
+      for (int b = 0; b < n; ++b) {
+        likely[n_likely] = b;
+        n_likely += scores[b] >= bound;
       }
+      for (int i = 0; i < n_likely; ++i) likely_scores[i] = scores[likely[i]];
     }
     if (n_likely < n_candidates) return select_best(scores, n, n_candidates, keys, candidates);
     select_best(likely_scores, n_likely, n_candidates, keys, candidates);
@@ -474,8 +469,13 @@ struct Selection {
       for (int i = 0; i < n_filled; i += kLanes) (F32x8::load(a + i) + F32x8::load(of_head + i) / F32x8::set1(l)).store(a + i);
     }
     for (int i = 0; i < n_candidates; ++i) {
-      scores[i] = 0;
-      for (int j = begin[i]; j < end[i]; ++j) scores[i] = a[j] > scores[i] ? a[j] : scores[i];
+      // As many steps for each: how many windows it has is nothing that a processor could predict.
+      float best = 0;
+      for (int j = 0; j < kReach; ++j) {
+        const float of_window = a[begin[i] + j < end[i] ? begin[i] + j : begin[i]];
+        best = of_window > best ? of_window : best;
+      }
+      scores[i] = begin[i] < end[i] ? best : 0;
     }
     select_best(scores, n_candidates, args.k, keys, selected);
     for (int i = 0; i < args.k && selected[i] >= 0; ++i) selected[i] = candidates[selected[i]];
