@@ -124,7 +124,7 @@ async function editWhileReading(workspace: EditedWorkspace, session: ClientSessi
       // Where events were dropped all is looked at, and what is told meanwhile is looked at beside it.
       if (random.once(4)) session.filesChanged({ paths: [] });
       // One at leisure sees much of what is over by the time that it takes note.
-      if (random.once(6)) looking = looking.then(() => rootOf(session).lookAround());
+      if (random.once(6)) looking = looking.then(() => lookAround(session));
       session.filesChanged({ paths: style === 2 ? [] : waiting });
       waiting = [];
     }
@@ -135,6 +135,12 @@ async function editWhileReading(workspace: EditedWorkspace, session: ClientSessi
     }
   }
   return Promise.all([reading, looking]);
+}
+
+/** As it comes by itself: whoever reads hears of what it has found. */
+function lookAround(session: ClientSession): Promise<void> {
+  const { core } = session as unknown as Follower;
+  return core.indexer.look(() => rootOf(session).lookAround());
 }
 
 /** Some documents have text that nobody has saved. */
