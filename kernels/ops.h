@@ -186,6 +186,8 @@ struct SparseAttnArgs {
   int64_t first_position;  // of token 0, in its own sequence
   float* out;              // [n_tokens, n_heads, head_dim]
   int n_tokens, n_heads, n_kv_heads, head_dim;
+  const KvTile* own_tiles = nullptr;  // [n_own_tiles], which follow: tile n_tiles + i is own_tiles[i]
+  int n_own_tiles = 0;
 };
 
 // Pooled keys of a sparse layer: out[g, j] = mean of rows stride·j … min(stride·j + kernel, n_rows) − 1 of head g, for windows

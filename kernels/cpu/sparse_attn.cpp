@@ -141,13 +141,15 @@ void attend(const SparseAttnArgs& args, int g, int row_begin, int row_end, Rows 
     const int row = row_begin + r;
     return (int64_t{row / n_per_group} * args.n_heads + g * n_per_group + row % n_per_group) * d;
   };
+  const int n_tiles = args.n_tiles + args.n_own_tiles;
+  const auto tile_at = [&](int index) { return index < args.n_tiles ? args.tiles + index : args.own_tiles + (index - args.n_tiles); };
   // The tile that token t wants next, n_tiles if none.
   const auto wanted = [&](int t) {
     const int cursor = cursors[t - first_token];
     if (!args.selected) return cursor;
-    if (cursor == args.selected_width) return args.n_tiles;
+    if (cursor == args.selected_width) return n_tiles;
     const int32_t tile = args.selected[(int64_t{t} * args.n_kv_heads + g) * args.selected_width + cursor];
-    return tile < 0 ? args.n_tiles : tile;
+    return tile < 0 ? n_tiles : tile;
   };
 
   for (int r = 0; r < row_end - row_begin; ++r) {
@@ -162,10 +164,15 @@ void attend(const SparseAttnArgs& args, int g, int row_begin, int row_end, Rows 
   for (int t = first_token; t <= last_token; ++t) cursors[t - first_token] = 0;
 
   for (;;) {
-    int next = args.n_tiles;
+    int next = n_tiles;
     for (int t = first_token; t <= last_token; ++t) next = wanted(t) < next ? wanted(t) : next;
-    if (next == args.n_tiles) break;
-    const KvTile& tile = args.tiles[next];
+    if (next == n_tiles) break;
+    const KvTile& tile = *tile_at(next);
+    // Where tiles are selected, what tells of them lies anywhere in memory: on its way before the rows that it tells of are fetched.
+    if (const int at = cursors[0] + 2; args.selected && at < args.selected_width) {
+      const int32_t later = args.selected[(int64_t{first_token} * args.n_kv_heads + g) * args.selected_width + at];
+      if (later >= 0) __builtin_prefetch(tile_at(later));
+    }
     bool is_ready = false;
     // Runs of neighbouring tokens that want this tile and see the same of it.
     for (int t = first_token; t <= last_token;) {
@@ -181,7 +188,7 @@ void attend(const SparseAttnArgs& args, int g, int row_begin, int row_end, Rows 
       if (!is_ready) ready.prepare(tile, g, d, row_end - row_begin <= kProduct8Rows);
       is_ready = true;
       const int row = row_of(run_begin);
-      const KvTile* after = wanted(run_begin) < args.n_tiles ? args.tiles + wanted(run_begin) : nullptr;
+      const KvTile* after = wanted(run_begin) < n_tiles ? tile_at(wanted(run_begin)) : nullptr;
       rows.take(ready, row, row_after(t - 1) - row, tile.first_row, end, d, after, g);
     }
   }

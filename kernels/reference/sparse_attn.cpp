@@ -42,7 +42,8 @@ void sparse_attn(const SparseAttnArgs& args, Stream&) {
       const float* q = args.q + (int64_t{t} * args.n_heads + h) * d;
       seen.clear();
       double max = -INFINITY;
-      const auto see = [&](const KvTile& tile) {
+      const auto see = [&](int index) {
+        const KvTile& tile = index < args.n_tiles ? args.tiles[index] : args.own_tiles[index - args.n_tiles];
         for (int i = tile.first_row; i < tile.n_rows; ++i) {
           if (tile.first_position >= 0 && tile.first_position + i > args.first_position + t) break;
           double logit = 0;
@@ -54,9 +55,9 @@ void sparse_attn(const SparseAttnArgs& args, Stream&) {
       };
       if (args.selected) {
         const int32_t* selected = args.selected + (int64_t{t} * args.n_kv_heads + g) * args.selected_width;
-        for (int i = 0; i < args.selected_width && selected[i] >= 0; ++i) see(args.tiles[selected[i]]);
+        for (int i = 0; i < args.selected_width && selected[i] >= 0; ++i) see(selected[i]);
       } else {
-        for (int i = 0; i < args.n_tiles; ++i) see(args.tiles[i]);
+        for (int i = 0; i < args.n_tiles + args.n_own_tiles; ++i) see(i);
       }
 
       o.assign(d, 0);

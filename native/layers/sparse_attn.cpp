@@ -121,16 +121,10 @@ SelectedBlocks select_in_scope(const Model& model, Workspace::Frame& memory, con
   return selected;
 }
 
-// What the tokens of one part attend to, as tiles and, where blocks are selected, lists of tiles.
-struct Attended {
-  std::vector<KvTile> tiles;
-  std::vector<int32_t> selected;  // [n, heads, width] or empty: all
-  int width = 0;
-};
-
 // Tiles of a sequence's own rows, in order.
-void append_own_tiles(const OwnKv& own, int d, int length, std::vector<KvTile>& tiles) {
-  tiles.reserve(tiles.size() + (length + kKvTile - 1) / kKvTile);
+std::vector<KvTile> own_tiles(const OwnKv& own, int d, int length) {
+  std::vector<KvTile> tiles;
+  tiles.reserve((length + kKvTile - 1) / kKvTile);
   for (int first = 0; first < length; first += kKvTile) {
     KvTile tile{};
     tile.k = own.k.data() + size_t(first) * d;
@@ -141,45 +135,22 @@ void append_own_tiles(const OwnKv& own, int d, int length, std::vector<KvTile>& 
     tile.first_position = first;
     tiles.push_back(tile);
   }
+  return tiles;
 }
 
-// The view's tiles that have anything to see, then the sequence's own. With `blocks`, only those that some token selected, and each
-// token's list holds its own choice and all of its own tiles (those after it are skipped by their positions).
-Attended attend_view(const View* view, int sparse_layer, const OwnKv& own, int d, int length, const SelectedBlocks* blocks,
-                     int n_lists) {
-  Attended attended;
-  std::vector<int32_t> used;           // selected blocks, ascending
-  std::vector<int32_t> tile_of_used;   // their tiles, −1 where there is nothing to see
-  const auto list = [&](const KvTile& tile) {
-    const bool visible = tile.first_row < tile.n_rows;
-    if (visible) attended.tiles.push_back(tile);
-    return visible ? int32_t(attended.tiles.size()) - 1 : -1;
-  };
-  if (blocks) {
-    used = blocks->ids;
-    std::sort(used.begin(), used.end());
-    used.erase(std::unique(used.begin(), used.end()), used.end());
-    const std::vector<KvTile>& tiles = view->tiles(sparse_layer);
-    for (int32_t block : used) tile_of_used.push_back(block < 0 ? -1 : list(tiles[block]));
-  } else if (view) {
-    for (const KvTile& tile : view->tiles(sparse_layer)) list(tile);
-  }
-  const int n_view_tiles = int(attended.tiles.size());
-  append_own_tiles(own, d, length, attended.tiles);
-  if (!blocks) return attended;
-  const int n_own = int(attended.tiles.size()) - n_view_tiles;
-  attended.width = blocks->width + n_own;
-  attended.selected.assign(size_t(n_lists) * attended.width, -1);
-  for (int row = 0; row < n_lists; ++row) {
-    int32_t* to = attended.selected.data() + size_t(row) * attended.width;
-    for (int i = 0; i < blocks->width; ++i) {
-      const int32_t block = blocks->ids[size_t(row) * blocks->width + i];
-      const int32_t tile = tile_of_used[std::lower_bound(used.begin(), used.end(), block) - used.begin()];
-      if (tile >= 0) *to++ = tile;
-    }
+// The scope's selected blocks, whose tiles they are, and after them all n_own tiles of the sequence (those after a token are skipped by
+// their positions).
+SelectedBlocks with_own_tiles(const SelectedBlocks& blocks, int n_view_tiles, int n_own) {
+  SelectedBlocks tiles{blocks.layer, blocks.width + n_own, {}};
+  const size_t n_lists = blocks.ids.size() / blocks.width;
+  tiles.ids.resize(n_lists * tiles.width, -1);
+  for (size_t list = 0; list < n_lists; ++list) {
+    const int32_t* id = blocks.ids.data() + list * blocks.width;
+    int32_t* to = tiles.ids.data() + list * tiles.width;
+    for (int i = 0; i < blocks.width && id[i] >= 0; ++i) *to++ = id[i];
     for (int i = 0; i < n_own; ++i) *to++ = n_view_tiles + i;
   }
-  return attended;
+  return tiles;
 }
 
 }  // namespace
@@ -227,8 +198,9 @@ void sparse_attn_layer(Forward& forward, Workspace::Frame& memory, const LayerWe
     const float root = 1.0f / std::sqrt(float(d));
     for (int i = 0; i < n; ++i) q_scale[first + i] = root * forward.logit_scale(int(part), i);
 
-    Attended attended;
-    SelectedBlocks blocks;
+    const std::vector<KvTile> own_rows = own_tiles(own, d, n_past + n);
+    const std::vector<KvTile>* view_rows = nullptr;
+    SelectedBlocks blocks{}, tiles{};  // `tiles`: what is attended to, where that is not all
     bool selects = false;
     if (sequence.exact() && config.sparse_config) {
       const SparseConfig& sparse = *config.sparse_config;
@@ -237,25 +209,25 @@ void sparse_attn_layer(Forward& forward, Workspace::Frame& memory, const LayerWe
       extend_compressed(model, part_memory, scored, n_past, n_past + n, sparse.kernel_size, sparse.kernel_stride, own.k1);
       extend_compressed(model, part_memory, scored, n_past, n_past + n, 4 * sparse.kernel_size, 4 * sparse.kernel_stride, own.k2);
       selects = std::max(sequence.final_length, n_past + n) >= sparse.dense_len;
-      if (selects) blocks = select_in_sequence(model, part_memory, scoring_q, q_scale + first, own, n_past, n);
-      append_own_tiles(own, d, n_past + n, attended.tiles);
+      if (selects) tiles = blocks = select_in_sequence(model, part_memory, scoring_q, q_scale + first, own, n_past, n);
+    } else if (view) {
+      view_rows = &view->tiles(forward.sparse_layer_);
+      selects = view->selects_blocks();
       if (selects) {
-        attended.selected = blocks.ids;
-        attended.width = blocks.width;
+        blocks = select_in_scope(model, part_memory, scoring_q, q_scale + first, *view, forward.sparse_layer_, n);
+        tiles = with_own_tiles(blocks, int(view_rows->size()), int(own_rows.size()));
       }
-    } else {
-      selects = view && view->selects_blocks();
-      if (selects) blocks = select_in_scope(model, part_memory, scoring_q, q_scale + first, *view, forward.sparse_layer_, n);
-      attended = attend_view(view, forward.sparse_layer_, own, d, n_past + n, selects ? &blocks : nullptr, n * n_kv_heads);
     }
     if (selects && part == 0 && forward.selected) {
       blocks.layer = forward.layer_;
       forward.selected->push_back(blocks);
     }
-    model.ops.sparse_attn({.q = part_q, .q_scale = q_scale + first, .tiles = attended.tiles.data(), .n_tiles = int(attended.tiles.size()),
-                           .selected = attended.selected.empty() ? nullptr : attended.selected.data(), .selected_width = attended.width,
+    model.ops.sparse_attn({.q = part_q, .q_scale = q_scale + first, .tiles = view_rows ? view_rows->data() : nullptr,
+                           .n_tiles = view_rows ? int(view_rows->size()) : 0,
+                           .selected = selects ? tiles.ids.data() : nullptr, .selected_width = tiles.width,
                            .first_position = n_past, .out = o + size_t(first) * q_size, .n_tokens = n,
-                           .n_heads = config.num_attention_heads, .n_kv_heads = n_kv_heads, .head_dim = d},
+                           .n_heads = config.num_attention_heads, .n_kv_heads = n_kv_heads, .head_dim = d, .own_tiles = own_rows.data(),
+                           .n_own_tiles = int(own_rows.size())},
                           model.stream);
   }
   const LinearInput::Product product{weights.o_proj, forward.h_.data(), config.residual_scale()};

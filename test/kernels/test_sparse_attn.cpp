@@ -83,15 +83,16 @@ struct Scene {
   }
 
   // Runs tokens begin … end − 1 in one call. Selections may name any tile of the whole sequence, so with one all tiles
-  // are there and causality alone hides the later ones.
+  // are there and causality alone hides the later ones. The last n_own of the tiles come as a list of their own.
   Floats run(const Ops& ops, Stream& stream, bool int8, int begin, int end,
-             const std::vector<int32_t>* selected = nullptr, int width = 0) const {
+             const std::vector<int32_t>* selected = nullptr, int width = 0, int n_own = 0) const {
     const std::vector<KvTile> list = tiles(int8, selected ? n_tokens : end);
     const size_t row = size_t(n_heads) * head_dim;
     Floats out = poisoned(size_t(end - begin) * row);
-    ops.sparse_attn({q.data() + begin * row, q_scale.data() + begin, list.data(), static_cast<int>(list.size()),
+    const int n_tiles = static_cast<int>(list.size()) - n_own;
+    ops.sparse_attn({q.data() + begin * row, q_scale.data() + begin, list.data(), n_tiles,
                      selected ? selected->data() + size_t(begin) * kKvHeads * width : nullptr, width, before + begin,
-                     out.data(), end - begin, n_heads, kKvHeads, head_dim},
+                     out.data(), end - begin, n_heads, kKvHeads, head_dim, list.data() + n_tiles, n_own},
                     stream);
     return out;
   }
@@ -167,6 +168,26 @@ TEST_CASE("sparse_attn over selected tiles") {
     Stream stream(2);
     for (const auto& calls : {std::vector<int>{89, 1}, random_calls(n_tokens, 3)}) {
       CHECK(same_bits(scene.run_in_calls(*backends().back(), stream, int8, calls, &selected, width), whole));
+    }
+  }
+}
+
+TEST_CASE("where tiles are listed makes no difference") {
+  const Scene scene(0, 50, 4, 32);
+  const int n_tiles = static_cast<int>(scene.tiles(true, 50).size());
+  std::vector<int32_t> odd;
+  for (int row = 0; row < 50 * kKvHeads; ++row) {
+    for (int tile = 1; tile < n_tiles; tile += 2) odd.push_back(tile);
+  }
+  const int width = n_tiles / 2;
+  Stream stream(2);
+  for (const Ops* ops : backends()) {
+    CAPTURE(std::string(ops->name));
+    const Floats all = scene.run(*ops, stream, true, 0, 50), some = scene.run(*ops, stream, true, 0, 50, &odd, width);
+    CHECK(!same_bits(all, some));
+    for (int n_own = 1; n_own <= n_tiles; ++n_own) {
+      CHECK(same_bits(scene.run(*ops, stream, true, 0, 50, nullptr, 0, n_own), all));
+      CHECK(same_bits(scene.run(*ops, stream, true, 0, 50, &odd, width, n_own), some));
     }
   }
 }
