@@ -281,6 +281,7 @@ struct CoarseKeysArgs {
 //   l[h] = Σ over the candidates' own windows exp(z[h, j]) + Σ over those of the other blocks exp(y[h, j])
 //   A[j] = Σ over the heads exp(z[h, j]) / l[h]; score[b] = max of A over the windows of a candidate, its own and the one that reaches into it
 // Weights exp(y) that are only summed may be off by 4 % where they are not in the mean: sums over many windows are off by some thousandths.
+// What u and l take of a block from the coarse keys has 8 bits of mantissa.
 // Where all blocks are candidates this is the score of block_scores with k2 = null and all windows visible, and what is coarse is not read.
 struct SelectBlocksArgs {
   const float* q;               // [n_tokens, n_heads, head_dim]
@@ -303,7 +304,7 @@ constexpr int kSelectChunkBlocks = 64;   // whose logits stay in L1 until their 
 constexpr int kSelectSectionChunks = 8;  // that one task ranks: some 10 µs of work, since threads wait for the last one
 inline int64_t n_select_chunks(int n_blocks) { return (n_blocks + kSelectChunkBlocks - 1) / kSelectChunkBlocks; }
 inline int64_t select_blocks_memory(int n_tokens, int n_heads, int n_blocks) {
-  const int64_t per_head = n_select_chunks(n_blocks) * (2 * kSelectChunkBlocks + 2);
+  const int64_t per_head = n_select_chunks(n_blocks) * (kSelectChunkBlocks + 2);
   return int64_t{n_tokens < kSelectTokens ? n_tokens : kSelectTokens} * n_heads * per_head;
 }
 

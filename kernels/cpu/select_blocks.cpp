@@ -182,20 +182,21 @@ struct CoarseQueries {
   }
 };
 
-// What the first pass leaves for the heads of one group and token; y as CoarseQueries::meet gives it.
+// What the first pass leaves for the heads of one group and token; y as CoarseQueries::meet gives it. What there is of each block has
+// half of a float's bits: it goes to memory and back.
 struct Ranked {
   int64_t n_chunks, n_rows;
-  float* peaks;   // [n_heads, n_rows]: largest y of a block's windows
-  float* masses;  // [n_heads, n_rows]: Σ exp(y − the chunk's largest) of a block's own windows
-  float* maxima;  // [n_heads, n_chunks]: largest y of each chunk
-  float* sums;    // [n_heads, n_chunks]: Σ of its masses
+  uint16_t* weights;  // [n_heads, n_rows]: exp(largest y of a block's windows − the chunk's largest)
+  uint16_t* masses;   // [n_heads, n_rows]: Σ exp(y − the chunk's largest) of a block's own windows
+  float* maxima;      // [n_heads, n_chunks]: largest y of each chunk
+  float* sums;        // [n_heads, n_chunks]: Σ of its masses
 
   Ranked(const SelectBlocksArgs& args, int t, int g) : n_chunks(n_select_chunks(args.n_blocks)), n_rows(n_chunks * kSelectChunkBlocks) {
     const int n_per_group = args.n_heads / args.n_kv_heads;
-    peaks = args.memory + (int64_t{t} * args.n_heads + g * n_per_group) * (2 * n_rows + 2 * n_chunks);
-    masses = peaks + n_per_group * n_rows;
-    maxima = masses + n_per_group * n_rows;
+    maxima = args.memory + (int64_t{t} * args.n_heads + g * n_per_group) * (n_rows + 2 * n_chunks);
     sums = maxima + n_per_group * n_chunks;
+    weights = reinterpret_cast<uint16_t*>(sums + n_per_group * n_chunks);
+    masses = weights + n_per_group * n_rows;
   }
 };
 
@@ -242,7 +243,8 @@ struct Ranking {
     const int64_t first = chunk * kSelectChunkBlocks;
     for (int h = 0; h < queries.n_heads; ++h) {
       const float *of_head = y + h * kChunkSlots, factor = queries.factors[h];
-      float *peaks = ranked.peaks + h * ranked.n_rows + first, *masses = ranked.masses + h * ranked.n_rows + first;
+      uint16_t *weights = ranked.weights + h * ranked.n_rows + first, *masses = ranked.masses + h * ranked.n_rows + first;
+      float peaks[kSelectChunkBlocks];       // largest y of a block's own windows
       float before[1 + kSelectChunkBlocks];  // y of the last slots, one block behind
       before[0] = reaching[h];
       F32x8 largest = F32x8::set1(-kInfinity);
@@ -265,11 +267,16 @@ struct Ranking {
         const F32x16 first = exp_of_negative_by_lines(fma(factors, F32x16::load(of_group), minus_max));
         const F32x16 last = exp_of_negative_by_lines(fma(factors, F32x16::load(of_group + 16), minus_max));
         const F32x8 mass = (first.low_half() + first.high_half()) + (last.low_half() + last.high_half());
-        mass.store(masses + i * kBlockLanes);
+        mass.store_bf16(masses + i * kBlockLanes);
         sums = sums + mass;
       }
-      // Only now: what was stored a moment ago cannot be loaded across two stores without waiting for them.
-      for (int i = 0; i < n_groups * kBlockLanes; i += kLanes) max(F32x8::load(before + i), F32x8::load(peaks + i)).store(peaks + i);
+      // Only now: what was stored a moment ago cannot be loaded across two stores without waiting for them. The window that reaches into
+      // the chunk's first block may be above the chunk's largest.
+      const F32x8 factors8 = F32x8::set1(factor), minus_max8 = F32x8::set1(-(factor * maximum)), most = F32x8::set1(60);
+      for (int i = 0; i < n_groups * kBlockLanes; i += kLanes) {
+        const F32x8 peak = max(F32x8::load(before + i), F32x8::load(peaks + i));
+        exp_of_negative_roughly(min(most, fma(factors8, peak, minus_max8))).store_bf16(weights + i);
+      }
       ranked.maxima[h * ranked.n_chunks + chunk] = maximum;
       ranked.sums[h * ranked.n_chunks + chunk] = sum(sums);
     }
@@ -288,7 +295,6 @@ struct Selection {
   int32_t* likely;      // [n_blocks]: blocks that may be candidates, and their scores
   float* likely_scores;
   float* shares;        // [n_heads, n_chunks]: what a chunk's masses count among those of all
-  float* inverses;      // [n_heads]: of Σ exp(y − peak) over all windows
   float *others, *peak; // [n_heads]: Σ exp(y − peak) over the windows of the blocks that are no candidates
   // The candidates' windows, ascending, each once.
   const int8_t** rows;
@@ -306,7 +312,6 @@ struct Selection {
     likely = arrays.take<int32_t>(args.n_blocks);
     likely_scores = arrays.take<float>(args.n_blocks);
     shares = arrays.take<float>(queries.n_heads * n_select_chunks(args.n_blocks));
-    inverses = arrays.take<float>(queries.n_heads);
     others = arrays.take<float>(queries.n_heads);
     peak = arrays.take<float>(queries.n_heads);
     rows = arrays.take<const int8_t*>(n_windows);
@@ -340,16 +345,17 @@ struct Selection {
       for (int64_t i = 0; i < n_chunks; ++i) share[i] = share[i] / total;
       peak[h] = factor * largest;
       others[h] = total;
-      inverses[h] = 1 / total;
     }
-    for (int64_t b = 0; b < args.n_blocks; b += 16) {
-      F32x16 u = F32x16::set1(0);
-      for (int h = 0; h < n_heads; ++h) {
-        const F32x16 peaks = F32x16::load(ranked.peaks + h * ranked.n_rows + b);
-        const F32x16 weight = exp_of_negative_roughly(fma(F32x16::set1(coarse_queries.factors[h]), peaks, F32x16::set1(-peak[h])));
-        u = fma(weight, F32x16::set1(inverses[h]), u);
+    for (int64_t chunk = 0; chunk < n_chunks; ++chunk) {
+      const int64_t first = chunk * kSelectChunkBlocks, rest = args.n_blocks - first;
+      const int64_t end = first + (rest < kSelectChunkBlocks ? rest : kSelectChunkBlocks);
+      for (int64_t b = first; b < end; b += kLanes) {
+        F32x8 u = F32x8::zero();
+        for (int h = 0; h < n_heads; ++h) {
+          u = fma(F32x8::load_bf16(ranked.weights + h * ranked.n_rows + b), F32x8::set1(shares[h * n_chunks + chunk]), u);
+        }
+        u.store(scores + b);
       }
-      u.store(scores + b);
     }
     best_blocks();
     // Candidates' coarse masses are taken off the sum of all; their windows' own, nearly as large, come instead, so what rounding leaves
@@ -358,7 +364,7 @@ struct Selection {
     for (int i = 0; i < n_candidates; ++i) {
       const int64_t b = candidates[i], chunk = b / kSelectChunkBlocks;
       for (int h = 0; h < n_heads; ++h) {
-        of_candidates[h] = fma(ranked.masses[h * ranked.n_rows + b], shares[h * n_chunks + chunk], of_candidates[h]);
+        of_candidates[h] = fma(from_bf16(ranked.masses[h * ranked.n_rows + b]), shares[h * n_chunks + chunk], of_candidates[h]);
       }
     }
     for (int h = 0; h < n_heads; ++h) {

@@ -45,6 +45,12 @@ struct F32x8 {
     return {_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16))};
   }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
+  // The upper halves of the lanes' bits: cut off, not rounded.
+  void store_bf16(uint16_t* p) const {
+    const __m256i halves = _mm256_srli_epi32(_mm256_castps_si256(v), 16);
+    const __m128i eight = _mm_packus_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), eight);
+  }
 };
 
 inline F32x8 operator+(F32x8 a, F32x8 b) { return {_mm256_add_ps(a.v, b.v)}; }
@@ -122,6 +128,10 @@ struct F32x8 {
   void store(float* p) const {
     vst1q_f32(p, lo);
     vst1q_f32(p + 4, hi);
+  }
+  void store_bf16(uint16_t* p) const {
+    vst1_u16(p, vshrn_n_u32(vreinterpretq_u32_f32(lo), 16));
+    vst1_u16(p + 4, vshrn_n_u32(vreinterpretq_u32_f32(hi), 16));
   }
 };
 
@@ -229,6 +239,13 @@ struct F32x8 {
     return a;
   }
   void store(float* p) const { std::memcpy(p, v, sizeof v); }
+  void store_bf16(uint16_t* p) const {
+    for (int i = 0; i < kLanes; ++i) {
+      uint32_t bits;
+      std::memcpy(&bits, &v[i], 4);
+      p[i] = static_cast<uint16_t>(bits >> 16);
+    }
+  }
 };
 
 inline F32x8 operator+(F32x8 a, F32x8 b) {
@@ -317,6 +334,13 @@ inline void transpose(F32x8 (&rows)[kLanes]) {
 
 inline F32x8 load_floats(const float* p) { return F32x8::load(p); }
 inline F32x8 load_floats(const int8_t* p) { return F32x8::load_i8(p); }
+
+inline float from_bf16(uint16_t half) {
+  const uint32_t bits = uint32_t{half} << 16;
+  float x;
+  std::memcpy(&x, &bits, 4);
+  return x;
+}
 
 // The first n lanes from p (1 … 8), 0 in the others; memory behind them is not touched. So the end of an array
 // takes the same path, and gives the same bits, as its middle.
