@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <cstring>
 #include <mutex>
@@ -75,31 +76,32 @@ TEST_CASE("a body may not wait for the pool") {
   }
 }
 
-// Threads that took part in a call whose pieces last long enough for all to come.
-static std::set<std::thread::id> participants(Stream& stream) {
+// Threads that took part in a call whose pieces wait for so many of them, and a while for others that should not come.
+static std::set<std::thread::id> participants(Stream& stream, size_t n_wanted) {
   std::mutex mutex;
+  std::condition_variable came;
   std::set<std::thread::id> threads;
   stream.parallel_for(32, 1, [&](int, int) {
     {
-      std::lock_guard lock(mutex);
+      std::unique_lock lock(mutex);
       threads.insert(std::this_thread::get_id());
+      came.notify_all();
+      came.wait_for(lock, std::chrono::seconds(1), [&] { return threads.size() >= n_wanted; });
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   });
   return threads;
 }
 
-static size_t n_participants(Stream& stream) { return participants(stream).size(); }
-
 TEST_CASE("limit_threads takes effect at the next call, both ways") {
   Stream stream(3);
-  CHECK(n_participants(stream) == 3);
+  CHECK(participants(stream, 3).size() == 3);
   stream.limit_threads(1);
-  CHECK(n_participants(stream) == 1);
+  CHECK(participants(stream, 1).size() == 1);
   stream.limit_threads(2);
-  CHECK(n_participants(stream) == 2);
+  CHECK(participants(stream, 2).size() == 2);
   stream.limit_threads(1000);
-  CHECK(n_participants(stream) == 3);
+  CHECK(participants(stream, 3).size() == 3);
   CHECK_THROWS_AS(stream.limit_threads(0), EngineError);
 }
 
@@ -111,15 +113,15 @@ TEST_CASE("calls in the background are served by threads that were lowered for i
     lowered.insert(std::this_thread::get_id());
   });
   for (int round = 0; round < 3; ++round) {
-    for (const std::thread::id id : participants(stream)) CHECK(lowered.count(id) == 0);
+    for (const std::thread::id id : participants(stream, 3)) CHECK(lowered.count(id) == 0);
     std::set<std::thread::id> found;
     std::thread::id caller;
     std::thread([&] {
       Stream::enter_background();
       caller = std::this_thread::get_id();
-      found = participants(stream);
+      found = participants(stream, 3);
       stream.limit_threads(2);
-      CHECK(n_participants(stream) == 2);
+      CHECK(participants(stream, 2).size() == 2);
       stream.limit_threads(3);
     }).join();
     CHECK(found.size() == 3);
