@@ -308,6 +308,8 @@ export class ClientSessionOver implements ClientSession {
     signal.throwIfAborted();
     this.core.indexer.throwIfStopped();
     for (const root of this.rootList) await root.save();
+    // With nothing new to say of any file, that has written nothing: segments were encoded again, or for what was known already.
+    await this.core.commit();
     this.sendStatus();
     const status = this.status();
     const seconds = (performance.now() - begin) / 1000;

@@ -152,6 +152,11 @@ export class Core implements EngineCore {
     return this.packTable;
   }
 
+  /** What is in memory of segments is on the disk when this resolves, as far as the store has taken it. Throws `store_unwritable`. */
+  async commit(): Promise<void> {
+    await this.keeper?.commitNow();
+  }
+
   /** Throws why there is none. */
   requireKeeper(): StoreKeeper {
     if (this.keeper) return this.keeper;

@@ -67,6 +67,13 @@ export class StoreKeeper {
     }).catch((thrown) => this.fail(thrown));
   }
 
+  /** What was added by now is durable when this resolves. Throws `store_unwritable`. */
+  commitNow(): Promise<void> {
+    return this.inTurn(async () => {
+      if (this.store.readOnly === undefined) await this.store.commit();
+    });
+  }
+
   /** All that is in memory is in the store, and durable, when this resolves. Throws `store_full`, `store_unwritable`. */
   flush(): Promise<void> {
     return this.inTurn(async () => {

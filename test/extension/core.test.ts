@@ -111,6 +111,21 @@ async function noTails(core: Core): Promise<void> {
 const ask = (session: ClientSession, question: string, more: object = {}): Promise<AskResult> =>
   session.ask({ id: 1, question, maxTokens: 8, ...more }, never);
 
+check('what an ingest has read is on the disk when it ends, though nothing new is known of any file', async (bench) => {
+  for (let i = 0; i < 20; i++) bench.write(`f${i}.ts`, `export const n${i} = ${i};\n`);
+  const ingest = async (core: Core): Promise<number> => (await (await bench.session(core)).ingest(never)).encoded_tokens;
+  const core = await bench.core('store');
+  const encoded = await ingest(core);
+  await core.close();
+  const store = path.join(bench.dir, 'store');
+  for (const name of readdirSync(store, { recursive: true, encoding: 'utf8' })) if (name.endsWith('.kv')) rmSync(path.join(store, name));
+  assert.equal(await ingest(await bench.core('store')), encoded);
+  // As it would be found if the engine were killed now.
+  cpSync(store, path.join(bench.dir, 'copy'), { recursive: true });
+  assert.equal(await ingest(await bench.core('copy')), 0);
+  assert.ok(bench.sent.splice(0).some(({ params }) => /seg-/.test(String(params))));
+});
+
 check('reads a workspace, answers with sources, and encodes nothing twice', async (bench) => {
   const first = await bench.core('store');
   const session = await bench.session(first);
