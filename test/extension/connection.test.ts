@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { encodeInTurns } from '../../extension/engine/connection';
+import { turnsOfOthers } from './others';
 
 const answer = (result: unknown): object => ({ jsonrpc: '2.0', id: 7, result });
 
@@ -18,17 +19,7 @@ test('a message is written as JSON, however long the list in it', async () => {
   for (const message of messages) assert.deepEqual(JSON.parse((await encodeInTurns(message)).toString()), JSON.parse(JSON.stringify(message)));
 });
 
-test('others have their turn while a long list is written', async (t) => {
-  // A clock on which each look takes a millisecond: how fast the machine is does not matter.
-  let now = 0;
-  t.mock.method(performance, 'now', () => now++);
-  let turns = 0;
-  const count = (): void => {
-    turns++;
-    again = setImmediate(count);
-  };
-  let again = setImmediate(count);
-  await encodeInTurns(answer(Array.from({ length: 200_000 }, (_, i) => i)));
-  clearImmediate(again);
+test('others have their turn while a long list is written', async () => {
+  const turns = await turnsOfOthers(() => encodeInTurns(answer(Array.from({ length: 200_000 }, (_, i) => i))));
   assert.ok(turns > 15, `${turns} turns`);
 });

@@ -13,6 +13,7 @@ import type { CoverageChange, OpenParams } from '../../extension/engine/messages
 import type { FileRecord, RootIndex } from '../../extension/engine/root-index';
 import type { ClientSession } from '../../extension/engine/session';
 import { eventually } from './fake-dist';
+import { turnsOfOthers } from './others';
 import { countCuts, filesOf, loadTinyCore, never, numbersAreTrue, replaceEncode, rootOf } from '../reliability/tiny-core';
 
 class Bench {
@@ -508,12 +509,7 @@ check('while a folder is looked at by its new rules, a file that is saved is rea
   const once = holdDifferences(root, 'after');
   ruled('src/d1/\n');
   await eventually('the folder is looked at', () => once.looks() === 1);
-  writeFileSync(files[3]!, 'export const edited = 1;\n');
-  session.filesChanged({ paths: [files[3]!] });
-  await eventually('what was saved is read', () => {
-    const record = root.records.get('lib/src/d3/f3.ts')!;
-    return record.current !== undefined && !record.changed && record.info.bytes === 25;
-  });
+  await saved(session, files[3]!, 'lib/src/d3/f3.ts');
   ruled('src/d2/\n');
   once.letGo();
   await eventually('it is looked at anew', () => once.looks() === 2);
@@ -546,12 +542,7 @@ check('while what nobody told of is looked for, a file that is saved is read', a
   bench.write('lib/.gitignore', 'src/d1/\n');
   session.filesChanged({ paths: [], missed: true });
   await eventually('the folder is looked at by its rules', () => held.looks() === 1);
-  writeFileSync(files[3]!, 'export const edited = 1;\n');
-  session.filesChanged({ paths: [files[3]!] });
-  await eventually('what was saved is read', () => {
-    const record = root.records.get('lib/src/d3/f3.ts')!;
-    return record.current !== undefined && !record.changed && record.info.bytes === 25;
-  });
+  await saved(session, files[3]!, 'lib/src/d3/f3.ts');
   held.letGo();
   const excluded = (await session.coverage({})).filter(({ state }) => state === 'excluded').map(({ path: file }) => file);
   assert.deepEqual(excluded, ['lib/src/d1']);
@@ -569,12 +560,7 @@ check('while another window opens a workspace that is known, a file that is save
   bench.write('src/d5/untold.ts', 'export const untold = 1;\n');
   const opened = bench.open(core);
   await eventually('it is looked at', () => held.looks() === 1);
-  writeFileSync(files[3]!, 'export const edited = 1;\n');
-  session.filesChanged({ paths: [files[3]!] });
-  await eventually('what was saved is read', () => {
-    const record = root.records.get('src/d3/f3.ts')!;
-    return record.current !== undefined && !record.changed && record.info.bytes === 25;
-  });
+  await saved(session, files[3]!, 'src/d3/f3.ts');
   held.letGo();
   const second = await opened;
   assert.ok(root.records.has('src/d5/untold.ts'));
@@ -591,17 +577,7 @@ check('a list of all files is that of one moment, whatever changes while it is m
   const isTrue = (list: ReturnType<RootIndex['list']>, what: string): void =>
     assert.deepEqual(list.now().sort((a, b) => (a.path < b.path ? -1 : 1)), filesOf(root), what);
   const list = root.list();
-  // On a clock on which each look takes a millisecond.
-  const { now } = performance;
-  let [ms, turns, isDone] = [performance.now(), 0, false];
-  performance.now = () => ms++;
-  const count = (): void => {
-    turns++;
-    if (!isDone) setImmediate(count);
-  };
-  setImmediate(count);
-  await list.gather();
-  [isDone, performance.now] = [true, now];
+  const turns = await turnsOfOthers(() => list.gather());
   assert.ok(turns > 3, `${turns} turns`);
   isTrue(list, 'nothing changed');
   for (const file of files.slice(0, 3)) writeFileSync(file, 'export const edited = 1;\n');
@@ -680,6 +656,17 @@ check('changes that come while one is looked at are one look more', async (bench
   await session.ingest(never);
   numbersAreTrue(session);
 });
+
+/** Saves a file with other text, tells of it, and waits until that is read; `at`: its path within the root. */
+async function saved(session: ClientSession, file: string, at: string): Promise<void> {
+  const text = 'export const edited = 1;\n';
+  writeFileSync(file, text);
+  session.filesChanged({ paths: [file] });
+  await eventually('what was saved is read', () => {
+    const record = rootOf(session).records.get(at)!;
+    return record.current !== undefined && !record.changed && record.info.bytes === text.length;
+  });
+}
 
 /** Holds looks at everything before they look, or with what they have seen, until they are let go. */
 function holdDifferences(root: RootIndex, when: 'before' | 'after' = 'before'): { readonly looks: () => number; letGo(): void } {

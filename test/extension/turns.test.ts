@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { sortedInTurns } from '../../extension/engine/turns';
+import { turnsOfOthers } from './others';
 
 const byKey = (a: { key: number }, b: { key: number }): number => a.key - b.key;
 
@@ -22,17 +23,7 @@ test('sorted in turns is sorted, equals in the order in which they came', async 
   );
 });
 
-test('others have their turn while much is sorted', async (t) => {
-  // A clock on which each look takes a millisecond: how fast the machine is does not matter.
-  let now = 0;
-  t.mock.method(performance, 'now', () => now++);
-  let turns = 0;
-  const count = (): void => {
-    turns++;
-    again = setImmediate(count);
-  };
-  let again = setImmediate(count);
-  await sortedInTurns(Array.from({ length: 100_000 }, (_, i) => ({ key: -i })), byKey);
-  clearImmediate(again);
+test('others have their turn while much is sorted', async () => {
+  const turns = await turnsOfOthers(() => sortedInTurns(Array.from({ length: 100_000 }, (_, i) => ({ key: -i })), byKey));
   assert.ok(turns > 100, `${turns} turns`);
 });
